@@ -1,0 +1,60 @@
+"""What every test process shares: which framework it may import, and where real weights and data are.
+
+Folders tests/torch, tests/tf, tests/hf each run in a pytest process of their own (two frameworks in one
+process abort each other); tests/core runs in one without any. A framework that is not installed is a skip,
+and a failure where ZOO_REQUIRE names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+import pytest
+
+FRAMEWORK_MODULES = {
+    "torch": ("torch", "torchvision"),
+    "tf": ("tensorflow", "keras", "keras_hub"),
+    "hf": ("torch", "transformers"),
+}
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the folder of a framework that is missing and not required: nothing of it can be imported."""
+    framework = collection_path.name
+    if not collection_path.is_dir() or collection_path.parent.name != "tests":
+        return None
+    if framework not in FRAMEWORK_MODULES or framework in required():
+        return None
+    return True if missing(framework) else None
+
+
+def required() -> set[str]:
+    """Frameworks whose absence is a failure, from ZOO_REQUIRE=torch,tf,hf."""
+    return {name.strip() for name in os.environ.get("ZOO_REQUIRE", "").split(",") if name.strip()}
+
+
+def missing(framework: str) -> str | None:
+    """The first module of a framework that cannot be imported, or None."""
+    for module in FRAMEWORK_MODULES[framework]:
+        if importlib.util.find_spec(module) is None:
+            return module
+    return None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real weights and data beside the checkout; skips where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("no folder ../shared beside the checkout (real weights and data)")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests never read or fill the user's cache, mirror or hub."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("ZOO_MIRROR", raising=False)

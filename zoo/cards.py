@@ -1,0 +1,289 @@
+"""The project's data types, frozen: what a model is, what it eats, how it is trained, what it costs.
+
+Units are in the names: `_ms` milliseconds, `_mb` 10^6 bytes, `_g` 10^9.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from zoo.errors import InputError
+
+IMAGE_TASK, TEXT_TASK = "image-classification", "text-classification"
+
+
+@dataclass(frozen=True, order=True)
+class ModelId:
+    """Architecture AND weights: `framework:name[@weights][,depth=4][,size=160]`.
+
+    `name` is a catalogue name or a local folder; `weights` is "default", "none", a tag or a local file.
+    """
+
+    framework: str
+    name: str
+    weights: str = "default"
+    depth: int | None = None
+    size: int | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.framework}:{self.name}"
+        text += f"@{self.weights}" if self.weights != "default" else ""
+        text += f",depth={self.depth}" if self.depth is not None else ""
+        return text + (f",size={self.size}" if self.size is not None else "")
+
+    @classmethod
+    def parse(cls, text: str) -> ModelId:
+        """Read an id; the framework is "" where the text names none. Raises InputError."""
+        body, *options = text.split(",")
+        values: dict[str, int | None] = {"depth": None, "size": None}
+        for option in options:
+            key, _, value = option.partition("=")
+            if key.strip() not in values or not value.strip().isdigit():
+                raise InputError(
+                    f"cannot read {option.strip()!r} in the model id {text!r}: "
+                    "write framework:name[@weights][,depth=4][,size=160]"
+                )
+            values[key.strip()] = int(value)
+        head, _, weights = body.partition("@")
+        framework, colon, name = head.partition(":")
+        if not colon:
+            framework, name = "", head
+        return cls(framework, name.strip(), weights.strip() or "default", values["depth"], values["size"])
+
+
+@dataclass(frozen=True)
+class WeightsCard:
+    """One set of published weights. sha256 may be a prefix, as file names carry; licence is never assumed."""
+
+    tag: str = "default"
+    file: str | None = None
+    url: str | None = None
+    sha256: str | None = None
+    licence: str = "unknown"
+    metric: str | None = None
+    value: float | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a model without importing its framework.
+
+    params: count with the published head.  macs_g: 10^9 multiply-accumulates for one input at `size`.
+    size: input pixels a side (images) or the longest text in tokens.  paper: where the architecture is from.
+    depths: repeating units at which it can be cut, as the framework counts them; empty: it cannot.
+    """
+
+    framework: str
+    name: str
+    task: str
+    family: str
+    source: str = ""
+    params: int | None = None
+    macs_g: float | None = None
+    size: int | None = None
+    paper: str = ""
+    aliases: tuple[str, ...] = ()
+    depths: tuple[int, ...] = ()
+    weights: tuple[WeightsCard, ...] = ()
+    note: str = ""
+
+    @property
+    def id(self) -> str:
+        """`framework:name`."""
+        return f"{self.framework}:{self.name}"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:
+        """Read one entry of a `cards.json`."""
+        data = dict(values)
+        data["weights"] = tuple(WeightsCard(**w) for w in data.get("weights", ()))
+        for key in ("aliases", "depths"):
+            data[key] = tuple(data.get(key, ()))
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class ImagePreprocess:
+    """From a photograph to float32 NCHW: resize, centre crop, then (pixel * scale - mean) / std per channel.
+
+    height, width: pixels after the crop, what the network takes.
+    resize: "shortest" scales the shorter side to `resize_to[0]`, keeping the aspect ratio, its longer side
+    truncated as torchvision does; "exact" scales to `resize_to` = (height, width), stretching.
+    channels: the order in which the network takes them.  Pixels are 0-255 before `scale`.
+    """
+
+    height: int
+    width: int
+    resize: Literal["shortest", "exact"] = "shortest"
+    resize_to: tuple[int, int] = (256, 256)
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box"] = "bilinear"
+    antialias: bool = True
+    scale: float = 1 / 255
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    channels: Literal["RGB", "BGR"] = "RGB"
+    crop_rounding: Literal["round", "floor"] = "round"
+
+    def at_size(self, size: int) -> ImagePreprocess:
+        """The same for a square input of `size` pixels, the resize scaled in proportion."""
+        ratio = size / self.height
+        to = (max(size, round(self.resize_to[0] * ratio)), max(size, round(self.resize_to[1] * ratio)))
+        return dataclasses.replace(self, height=size, width=size, resize_to=to)
+
+
+@dataclass(frozen=True)
+class TextPreprocess:
+    """From strings to int64 ids [N, L] and mask, padded on the right to the longest text of the batch.
+
+    tokenizer: the text of a tokenizer.json (Hugging Face `tokenizers`), or None: a small WordPiece of at most
+    `vocab_size` entries is trained on the texts that the model is fitted on.
+    max_length: in tokens, longer texts are cut.  inputs: the arrays that the network takes, in order.
+    """
+
+    tokenizer: str | None = field(default=None, repr=False)
+    max_length: int = 128
+    pad_id: int = 0
+    vocab_size: int = 30522
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+
+
+Preprocess: TypeAlias = ImagePreprocess | TextPreprocess
+
+
+def preprocess_to_dict(preprocess: Preprocess) -> dict[str, Any]:
+    """JSON-able form, read back by `preprocess_from_dict`."""
+    kind = "image" if isinstance(preprocess, ImagePreprocess) else "text"
+    return {"kind": kind, **dataclasses.asdict(preprocess)}
+
+
+def preprocess_from_dict(values: Mapping[str, Any]) -> Preprocess:
+    """Read what `preprocess_to_dict` wrote. Raises InputError for another shape."""
+    data = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    kind = data.pop("kind", None)
+    makers: dict[Any, Callable[..., Preprocess]] = {"image": ImagePreprocess, "text": TextPreprocess}
+    if kind not in makers:
+        raise InputError(f"not a preprocess description: its kind is {kind!r}, it must be 'image' or 'text'")
+    try:
+        return makers[kind](**data)
+    except TypeError as error:
+        raise InputError(f"not a preprocess description: {error}") from error
+
+
+def fingerprint(value: object) -> str:
+    """Twelve hex digits of a dataclass's (or any JSON-able value's) content."""
+    plain = (
+        dataclasses.asdict(value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type)
+        else value
+    )
+    text = json.dumps(plain, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Formulas are torch.optim's in every framework.
+
+    lr: at its highest.  schedule: "constant" or "cosine" (to 0, Loshchilov & Hutter 2017), after
+    `warmup_epochs` of linear warm-up.  patience: stop after so many epochs without a better validation
+    loss (None: never); the best epoch's weights are kept where there is validation data.
+    clip_norm: largest global gradient norm.  label_smoothing: Szegedy et al. 2016.
+    """
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    epochs: int = 10
+    batch_size: int = 32
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    patience: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = [
+            (
+                self.optimizer not in ("sgd", "adam", "adamw"),
+                f"optimizer {self.optimizer!r}: sgd, adam or adamw",
+            ),
+            (self.schedule not in ("constant", "cosine"), f"schedule {self.schedule!r}: constant or cosine"),
+            (not self.lr > 0, f"lr {self.lr}: must be above 0"),
+            (self.epochs < 1, f"epochs {self.epochs}: must be 1 or more"),
+            (self.batch_size < 1, f"batch_size {self.batch_size}: must be 1 or more"),
+            (not 0 <= self.label_smoothing < 1, f"label_smoothing {self.label_smoothing}: in [0, 1)"),
+            (self.momentum < 0 or self.momentum >= 1, f"momentum {self.momentum}: in [0, 1)"),
+            (self.weight_decay < 0, f"weight_decay {self.weight_decay}: 0 or more"),
+            (self.warmup_epochs < 0, f"warmup_epochs {self.warmup_epochs}: 0 or more"),
+            (
+                self.patience is not None and self.patience < 1,
+                f"patience {self.patience}: 1 or more, or None",
+            ),
+        ]
+        if wrong := [text for bad, text in problems if bad]:
+            raise InputError("a recipe that cannot be trained: " + "; ".join(wrong))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """R_max: None is no limit. latency_ms: the `latency_percentile` (50 or 90) at batch 1; MB: 10^6 bytes."""
+
+    latency_ms: float | None = None
+    size_mb: float | None = None
+    memory_mb: float | None = None
+    macs_g: float | None = None
+    params_m: float | None = None
+    latency_percentile: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("latency_ms", "size_mb", "memory_mb", "macs_g", "params_m"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"budget {name}={value}: a limit must be above 0, or None for no limit")
+        if self.latency_percentile not in (50, 90):
+            raise InputError(f"latency_percentile={self.latency_percentile}: 50 or 90")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one ONNX artefact costs on one machine at one batch size, or why it could not be measured.
+
+    params: elements of the initialisers that are weights.  macs: multiply-accumulates for one input
+    (`sequence_length` tokens for text).  latency: of a whole batch.  throughput_per_s: inputs a second.
+    peak_memory_mb: the process's high-water mark less its resident size after importing onnxruntime.
+    A percentile without enough samples is None.  spread: (slowest - fastest) / median of the rounds' medians.
+    """
+
+    id: str
+    batch_size: int = 1
+    threads: int = 1
+    params: int | None = None
+    macs: int | None = None
+    file_bytes: int | None = None
+    load_ms: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p90_ms: float | None = None
+    latency_p99_ms: float | None = None
+    throughput_per_s: float | None = None
+    peak_memory_mb: float | None = None
+    sequence_length: int | None = None
+    samples: int = 0
+    spread: float | None = None
+    sha256: str | None = None
+    machine: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def size_mb(self) -> float | None:
+        """File size in 10^6 bytes."""
+        return None if self.file_bytes is None else self.file_bytes / 1e6

@@ -1,0 +1,215 @@
+"""What an adapter implements: one Engine per framework, and an Adapter that makes engines.
+
+numpy at the border: engines take and return numpy arrays, images always NCHW float32 already normalised.
+So data, metrics, the training loop, saving, parity and the tests are written once, in the core.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, SupportsFloat, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.cards import Preprocess, Recipe
+
+Array: TypeAlias = npt.NDArray[Any]
+Batch: TypeAlias = Mapping[str, Array]
+"""Named arrays with a common first axis N: {"images": float32 [N, 3, H, W]}, or {"input_ids",
+"attention_mask"[, "token_type_ids"]}: int64 [N, L] (the mask is 1 on tokens, 0 on padding)."""
+
+HEAD = "head"
+HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What `zoo.get` asks an adapter for.
+
+    weights: "default" (the framework's official ones), "none" (random, from `seed`), a tag, or a path.
+    num_classes: None keeps the checkpoint's own head; a number puts a fresh Linear head, drawn from `seed`.
+    depth: keep the first `depth` repeating units; None: all.  size: input pixels a side; None: the default.
+    device: "cpu", "cuda", ... or None for the framework's CPU default.
+    """
+
+    name: str
+    weights: str = "default"
+    num_classes: int | None = None
+    depth: int | None = None
+    size: int | None = None
+    seed: int = 0
+    device: str | None = None
+
+
+def draw_head(feature_dim: int, num_classes: int, seed: int) -> tuple[Array, Array]:
+    """Initial head, the same in every framework: weight float32 [C, D], bias float32 [C].
+
+    Uniform in +-1/sqrt(D), torch.nn.Linear's own default (He et al. 2015 with a = sqrt 5), from a
+    generator of its own; the global generators are untouched.
+    """
+    rng = np.random.default_rng([seed, feature_dim, num_classes])
+    bound = 1.0 / np.sqrt(feature_dim)
+    weight = rng.uniform(-bound, bound, (num_classes, feature_dim)).astype(np.float32)
+    return weight, rng.uniform(-bound, bound, num_classes).astype(np.float32)
+
+
+class Engine(ABC):
+    """A backbone with its head, in one framework.
+
+    Attributes (set by the implementation's `__init__`):
+      inputs       names of the arrays in a Batch, in the order the ONNX graph takes them
+      feature_dim  D
+      blocks       stem first, then the paper's repeating units; every backbone parameter (and buffer that
+                   training changes) is in exactly one of them; the head is in none
+      depths       depths at which `export_onnx(depths=...)` can cut, ascending, the last the full depth;
+                   empty where the network cannot be cut
+      preprocess   what the weights were trained with
+      labels       class names of the checkpoint's own head, or None
+      module       the native nn.Module or keras.Model
+    """
+
+    inputs: tuple[str, ...]
+    feature_dim: int
+    blocks: tuple[str, ...]
+    depths: tuple[int, ...] = ()
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None = None
+    module: Any
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int | None:
+        """Columns of `logits`, or None where there is no head."""
+
+    # --- inference
+    @abstractmethod
+    def features(self, batch: Batch) -> Array:
+        """float32 [N, feature_dim], in inference mode; changes nothing in the model."""
+
+    @abstractmethod
+    def logits(self, batch: Batch) -> Array:
+        """float32 [N, num_classes], before any softmax, in inference mode; changes nothing in the model.
+
+        Raises HeadMissingError where there is no head.
+        """
+
+    # --- the head
+    @abstractmethod
+    def head(self) -> tuple[Array, Array] | None:
+        """Copies of (weight float32 [C, D], bias float32 [C]) with logits == features @ weight.T + bias.
+
+        None where there is no head, or where the checkpoint's own head is not linear on `features`
+        (then `num_classes` is set, and `export_onnx` writes its logits itself).
+        """
+
+    @abstractmethod
+    def set_head(self, weight: Array, bias: Array) -> None:
+        """Put one Linear on `features`: weight [C, D], bias [C]; replaces any head."""
+
+    def reset_head(self, num_classes: int, *, seed: int) -> None:
+        """A fresh head for `num_classes`, drawn in the core so that it is the same in every framework."""
+        self.set_head(*draw_head(self.feature_dim, num_classes, seed))
+        self.labels = None
+
+    # --- training
+    @abstractmethod
+    def set_trainable(self, blocks: Collection[str]) -> None:
+        """Train these blocks and the head; every other block is frozen whole.
+
+        Frozen: weights, BatchNorm statistics and dropout all in inference mode, bit-identical afterwards.
+        """
+
+    @property
+    @abstractmethod
+    def trainable(self) -> tuple[str, ...]:
+        """The blocks that train, in the order of `blocks`. A new engine trains all of them."""
+
+    @abstractmethod
+    def start_training(self, recipe: Recipe) -> None:
+        """Make the optimizer over what is trainable now. torch.optim's formulas in every framework."""
+
+    @abstractmethod
+    def train_step(
+        self, batch: Batch, targets: Array, *, lr: Mapping[str, float], weights: Array | None = None
+    ) -> SupportsFloat:
+        """One step on the mean cross-entropy; returns the loss before the step.
+
+        targets: float32 [N, C], rows sum to 1 (soft targets carry label smoothing).  weights: float32 [N]
+        or None.  lr: a rate for each trainable block and for "head".  Randomness (dropout) is a function of
+        (recipe.seed, step number) alone, so a resumed run repeats it.  `float(loss)` may wait for the device.
+        """
+
+    @abstractmethod
+    def training_state(self) -> dict[str, Array]:
+        """Optimizer slots and the step counter, copies: with `state()` enough to go on bit-identically."""
+
+    @abstractmethod
+    def load_training_state(self, state: Mapping[str, Array]) -> None:
+        """Take back what `training_state` gave; `start_training` with the same recipe comes first."""
+
+    # --- state
+    @abstractmethod
+    def state(self) -> dict[str, Array]:
+        """Every weight and buffer, copies, by stable names; a linear head is "head.weight", "head.bias"."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Take back what `state` gave.
+
+        Raises WeightsCorruptError listing missing, extra or misshapen keys.
+        """
+
+    @abstractmethod
+    def block_of(self) -> dict[str, str]:
+        """For each key of `state()`: the block it belongs to, or "head"."""
+
+    @abstractmethod
+    def architecture(self) -> dict[str, Any] | None:
+        """JSON from which `Adapter.rebuild` makes the same network without weights; None if it cannot be."""
+
+    # --- export
+    @abstractmethod
+    def export_onnx(self, path: Path, *, opset: int, depths: Sequence[int] = ()) -> str:
+        """Write the backbone's graph in inference mode; returns the name of the exporter that ran.
+
+        Inputs named as `inputs`: images float32 NCHW, or int64 ids [N, L]; batch (and length) dynamic.
+        Output "features" float32 [N, D]. With `depths`, an output "features_<d>" for each instead.
+        Only where a head exists that `head()` cannot give: also an output "logits". The core puts the
+        linear head on the graph, checks parity and writes the metadata. Raises ExportError.
+        """
+
+
+class Adapter(ABC):
+    """What an entry point of the group `zoo.adapters` leads to; one per framework.
+
+    Its package may carry `cards.json` beside its `__init__.py` (a list of ModelCard dicts): then listing
+    imports nothing of it.
+    """
+
+    framework: str
+
+    @abstractmethod
+    def load(self, request: LoadRequest) -> Engine:
+        """Make an engine. Raises UnknownModelError, WeightsError, InputError (depth or size it has not)."""
+
+    @abstractmethod
+    def rebuild(self, architecture: Mapping[str, Any], preprocess: Preprocess) -> Engine:
+        """The same network from `Engine.architecture()`, its values to be set by `load_state`."""
+
+    def owns(self, module: object) -> bool:
+        """Whether `wrap` takes this object."""
+        return False
+
+    def wrap(
+        self, module: Any, *, preprocess: Preprocess, head: str, blocks: Mapping[str, Sequence[str]] | None
+    ) -> Engine:
+        """Somebody's own module. head: the name of its last linear layer; blocks: name -> submodule names."""
+        raise NotImplementedError(f"the {self.framework} adapter wraps no modules")
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the framework's packages that shape the results, for provenance."""
+        return {}
