@@ -1,4 +1,5 @@
-"""The command line."""
+"""The command line: `zoo`. Each command parses, calls the library, prints; nothing is computed here."""
 
+from zoo.cli.app import main
 
-def main() -> None: ...
+__all__ = ["main"]

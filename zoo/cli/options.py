@@ -1,0 +1,43 @@
+"""Options that several commands share, so that they are called, and explained, the same everywhere."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from zoo.errors import InputError
+
+
+class OnError(StrEnum):
+    """What to do about files that cannot be read."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="CSV for programs.")]
+TextColumn = Annotated[str | None, typer.Option(help="Column of the texts (default: found).")]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels (default: found).")]
+OnErrorOption = Annotated[
+    OnError, typer.Option("--on-error", help="Unreadable files: fail (lists all) or skip (reports them).")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: the machine's cores).")]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+SequenceLength = Annotated[int, typer.Option(min=1, help="Tokens of a text when measuring.")]
+
+
+def one_form(json: bool, csv: bool) -> None:
+    """Raise InputError where two output forms are asked for."""
+    if json and csv:
+        raise InputError("--json and --csv together: choose one")
+
+
+def integers(text: str, option: str) -> tuple[int, ...]:
+    """Read "1,8" into (1, 8). Raises InputError naming the option."""
+    parts = [p.strip() for p in text.split(",") if p.strip()]
+    if not parts or not all(p.isdigit() and int(p) > 0 for p in parts):
+        raise InputError(f"cannot read {option} {text!r}: numbers above 0 with commas between, such as 1,8")
+    return tuple(int(p) for p in parts)
