@@ -34,6 +34,7 @@ from zoo.cards import (
 from zoo.engine import HEAD_BIAS, HEAD_WEIGHT, Adapter, Array, Batch, Engine, LoadRequest
 from zoo.errors import HeadMissingError, InputError, UnknownModelError, WeightsCorruptError
 from zoo.testing.toy_graph import write_graph
+from zoo.train.optim import Optimizer
 
 EPS, MOMENTUM, DROPOUT = 1e-5, 0.1, 0.2
 PIXELS, VOCABULARY, WIDTH, DEPTH = 8, 200, 16, 2
@@ -135,7 +136,7 @@ class ToyEngine(Engine):
         """Mask, scaled; a function of (seed, step, block) alone, so that a resumed run draws it again."""
         if not training or block == "stem":
             return np.ones(shape)
-        rng = np.random.default_rng([self._recipe.seed, step, self.blocks.index(block)])
+        rng = np.random.default_rng([self._optimizer.recipe.seed, step, self.blocks.index(block)])
         return (rng.random(shape) >= DROPOUT) / (1 - DROPOUT)
 
     # --- the head
@@ -164,8 +165,7 @@ class ToyEngine(Engine):
 
     def start_training(self, recipe: Recipe) -> None:
         """Forget optimizer slots and steps."""
-        self._recipe, self._step = recipe, 0
-        self._slots: dict[str, Array] = {}
+        self._optimizer = Optimizer(recipe)
 
     def train_step(
         self, batch: Batch, targets: Array, *, lr: Mapping[str, float], weights: Array | None = None
@@ -174,8 +174,8 @@ class ToyEngine(Engine):
         loss, gradients, tapes = self.gradients(batch, targets, weights=weights)
         for tape in tapes:
             self._move_statistics(tape)
-        self._update(_clipped(gradients, self._recipe.clip_norm), lr)
-        self._step += 1
+        by_key = {key: lr[key.partition(".")[0]] for key in gradients}
+        self._optimizer.update(self._values, gradients, by_key)
         return loss
 
     def gradients(
@@ -184,7 +184,7 @@ class ToyEngine(Engine):
         """Loss and its gradient by every trainable value, float64; changes nothing."""
         if (head := self.head()) is None:
             raise HeadMissingError("this toy has no head to train: replace_head(num_classes) puts one on")
-        features, tapes = self._forward(batch, training=self._trainable, step=self._step)
+        features, tapes = self._forward(batch, training=self._trainable, step=self._optimizer.steps)
         loss, slope = cross_entropy(features @ head[0].T + head[1], targets, weights)
         found = {HEAD_WEIGHT: slope.T @ features, HEAD_BIAS: slope.sum(0)}
         back = slope @ head[0].astype(np.float64)
@@ -211,21 +211,13 @@ class ToyEngine(Engine):
             old = self._values[f"{tape.block}.{name}"]
             self._values[f"{tape.block}.{name}"] = ((1 - MOMENTUM) * old + MOMENTUM * seen).astype(np.float32)
 
-    def _update(self, gradients: Mapping[str, Array], lr: Mapping[str, float]) -> None:
-        for key, gradient in gradients.items():
-            slope = gradient + self._recipe.weight_decay * self._values[key]
-            slope = slope + self._recipe.momentum * self._slots.get(key, np.zeros_like(slope))
-            self._slots[key] = slope
-            self._values[key] = (self._values[key] - lr[key.partition(".")[0]] * slope).astype(np.float32)
-
     def training_state(self) -> dict[str, Array]:
         """Copies of step counter and slots."""
-        return {"step": np.array(self._step), **{f"slot.{k}": v.copy() for k, v in self._slots.items()}}
+        return self._optimizer.state()
 
     def load_training_state(self, state: Mapping[str, Array]) -> None:
         """Go on from `training_state`."""
-        self._step = int(state["step"])
-        self._slots = {k.removeprefix("slot."): v.copy() for k, v in state.items() if k != "step"}
+        self._optimizer.load_state(state)
 
     # --- state
     def state(self) -> dict[str, Array]:
@@ -295,13 +287,6 @@ def cross_entropy(logits: Array, targets: Array, weights: Array | None) -> tuple
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     slope = np.exp(log_p) * targets.sum(1, keepdims=True) - targets
     return float(-(share * (targets * log_p).sum(1)).sum()), slope * share[:, None]
-
-
-def _clipped(gradients: Mapping[str, Array], clip_norm: float | None) -> dict[str, Array]:
-    """torch.nn.utils.clip_grad_norm_: scaled by max / (norm + 1e-6), never up."""
-    norm = np.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
-    factor = 1.0 if clip_norm is None else min(1.0, clip_norm / (norm + 1e-6))
-    return {key: gradient * factor for key, gradient in gradients.items()}
 
 
 def toy_cards() -> list[ModelCard]:
