@@ -1,0 +1,12 @@
+"""ONNX: export an engine, check it against the native model, run it, cut it, put a head on it.
+
+A file made here needs no framework to be used: preprocessing, labels, provenance and a golden pair of input
+and output travel in its metadata.
+"""
+
+from zoo.graph.export import OPSET, export_engine
+from zoo.graph.parity import verify
+from zoo.graph.runtime import OnnxModel, cut_depth
+from zoo.graph.script import write_predict_script
+
+__all__ = ["OPSET", "OnnxModel", "cut_depth", "export_engine", "verify", "write_predict_script"]
