@@ -1,0 +1,22 @@
+"""Data: opening it, splitting it, and turning it into the arrays that a network takes."""
+
+from zoo.data.batches import batches, prepare
+from zoo.data.dataset import Dataset, Input, Kind
+from zoo.data.sources import open_data, open_inputs
+from zoo.data.split import epoch_order, folds, split
+from zoo.data.text import token_lengths, train_tokenizer
+
+__all__ = [
+    "Dataset",
+    "Input",
+    "Kind",
+    "batches",
+    "epoch_order",
+    "folds",
+    "open_data",
+    "open_inputs",
+    "prepare",
+    "split",
+    "token_lengths",
+    "train_tokenizer",
+]
