@@ -1,0 +1,27 @@
+"""Training, saving and judging: the loop in the core that is the same for every framework."""
+
+from zoo.train.features import FeatureCache, backbone_graph, export
+from zoo.train.history import History
+from zoo.train.metrics import evaluate, softmax, wilson_interval
+from zoo.train.schedule import rate
+from zoo.train.store import load, read_meta, save
+from zoo.train.tensors import weights_hash
+from zoo.train.training import check_head, fit, fit_head
+
+__all__ = [
+    "FeatureCache",
+    "History",
+    "backbone_graph",
+    "check_head",
+    "evaluate",
+    "export",
+    "fit",
+    "fit_head",
+    "load",
+    "rate",
+    "read_meta",
+    "save",
+    "softmax",
+    "weights_hash",
+    "wilson_interval",
+]

@@ -1,0 +1,295 @@
+"""The object a user holds: a card, an engine and its preprocess. Methods delegate; the work is elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo import registry
+from zoo.cards import ModelCard, ModelId, Preprocess, Recipe, TextPreprocess
+from zoo.data import Dataset, Kind, batches, open_data, open_inputs
+from zoo.data.sources import Data, OnError
+from zoo.engine import Array, Engine, LoadRequest
+from zoo.errors import HeadMissingError, InputError
+from zoo.graph import OnnxModel
+from zoo.train import FeatureCache, History
+from zoo.train import check_head as _check_head
+from zoo.train import evaluate as _evaluate
+from zoo.train import export as _export
+from zoo.train import fit as _fit_engine
+from zoo.train import load as _load
+from zoo.train import save as _save
+from zoo.train import softmax as _softmax
+
+DEFAULT_RECIPE = Recipe()
+# Whose modules an adapter wraps, for those we ship; a plug-in is asked where its own package is imported.
+ROOTS = {"torch": "torch", "hf": "transformers", "tf": "keras"}
+
+
+class Backbone:
+    """A pretrained network and its head.
+
+    id: architecture and weights.  card: what the catalogue knows, None for local folders and own modules.
+    engine: the framework's side; `engine.module` (or `module`) is the native nn.Module or keras.Model.
+    """
+
+    def __init__(self, engine: Engine, model_id: ModelId, card: ModelCard | None = None) -> None:
+        self.engine, self.id, self.card = engine, model_id, card
+
+    def __repr__(self) -> str:
+        return f"Backbone({self.id}, {self.feature_dim} features, {self.num_classes or 'no'} classes)"
+
+    # --- what it is
+    @property
+    def preprocess(self) -> Preprocess:
+        """From photographs or strings to the network's arrays; it belongs to the weights."""
+        return self.engine.preprocess
+
+    @preprocess.setter
+    def preprocess(self, value: Preprocess) -> None:
+        self.engine.preprocess = value
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Class names in the order of the probabilities, or None where nobody named them."""
+        return self.engine.labels
+
+    @property
+    def module(self) -> Any:
+        """The native nn.Module or keras.Model."""
+        return self.engine.module
+
+    @property
+    def num_classes(self) -> int | None:
+        """Columns of `predict`, or None without a head."""
+        return self.engine.num_classes
+
+    @property
+    def feature_dim(self) -> int:
+        """Columns of `features`."""
+        return self.engine.feature_dim
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Stem, then the repeating units, in the order that `freeze` and `unfreeze` count."""
+        return self.engine.blocks
+
+    @property
+    def kind(self) -> Kind:
+        """What it reads."""
+        return "text" if isinstance(self.preprocess, TextPreprocess) else "image"
+
+    # --- what trains
+    def freeze(self, upto: int | None = None) -> None:
+        """Freeze all blocks, or the first `upto`: weights, statistics and dropout. The head always trains."""
+        frozen = self.blocks[: self._count(upto)]
+        self.engine.set_trainable([b for b in self.engine.trainable if b not in frozen])
+
+    def unfreeze(self, last: int | None = None) -> None:
+        """Let all blocks train again, or the last `last`: exactly as they did before they were frozen."""
+        free = self.blocks[len(self.blocks) - self._count(last) :]
+        self.engine.set_trainable([b for b in self.blocks if b in free or b in self.engine.trainable])
+
+    def _count(self, blocks: int | None) -> int:
+        number = len(self.blocks) if blocks is None else blocks
+        if not 0 <= number <= len(self.blocks):
+            raise InputError(f"{number} blocks: {self.id} has {len(self.blocks)} ({', '.join(self.blocks)})")
+        return number
+
+    def replace_head(self, num_classes: int, *, labels: Sequence[str] | None = None, seed: int = 0) -> None:
+        """A fresh Linear head on `features`, drawn from `seed`, the same in every framework."""
+        if num_classes < 2:
+            raise InputError(f"num_classes={num_classes}: a head needs 2 classes or more")
+        if labels is not None and len(labels) != num_classes:
+            raise InputError(f"{len(labels)} labels for {num_classes} classes: give one for each")
+        self.engine.reset_head(num_classes, seed=seed)
+        self.engine.labels = None if labels is None else tuple(labels)
+
+    def fit(
+        self,
+        train: Data,
+        validation: Data | None = None,
+        recipe: Recipe = DEFAULT_RECIPE,
+        *,
+        run_dir: str | Path | None = None,
+        resume: bool = False,
+        cached: bool = True,
+        on_error: OnError = "fail",
+        progress: bool = True,
+    ) -> History:
+        """Fine-tune on a path, a Dataset or (inputs, labels); the best epoch's weights stay.
+
+        A head that is missing or of another number of classes is replaced first (seed: recipe.seed); the
+        labels become the data's classes. run_dir: gets a checkpoint every epoch (resume goes on from them)
+        and in the end what `zoo.load` reads. cached: with every block frozen, train the head on features
+        computed once. on_error: "skip" leaves out files that cannot be read, which the Dataset names.
+        """
+        data, held = self._open(train, validation, on_error)
+        if self.num_classes != len(data.classes):
+            self.replace_head(len(data.classes), seed=recipe.seed)
+        self.engine.labels = data.classes
+        folder = None if run_dir is None else Path(run_dir)
+        history = _fit_engine(
+            self.engine,
+            data,
+            held,
+            recipe,
+            run_dir=folder,
+            resume=resume,
+            cache=FeatureCache() if cached else None,
+            model_id=str(self.id),
+            versions=self.versions(),
+            progress=progress,
+        )
+        if folder is not None and self.engine.architecture() is not None:
+            extra = {"recipe": dataclasses.asdict(recipe), "history": dataclasses.asdict(history)}
+            _save(self.engine, folder, model_id=str(self.id), extra=extra)
+        return history
+
+    def _open(
+        self, train: Data, validation: Data | None, on_error: OnError
+    ) -> tuple[Dataset, Dataset | None]:
+        """The training data's classes hold for the validation data; a head's own order holds for both."""
+        data = open_data(train, kind=self.kind, on_error=on_error)
+        if self.labels is not None and set(self.labels) == set(data.classes) and self.labels != data.classes:
+            data = open_data(train, kind=self.kind, classes=self.labels, on_error=on_error)
+        if validation is None:
+            return data, None
+        return data, open_data(validation, kind=self.kind, classes=data.classes, on_error=on_error)
+
+    # --- what it says
+    def predict(self, inputs: object, *, batch_size: int = 32) -> Array:
+        """Probabilities float32 [N, C] of a path, list of paths, PIL images, HWC uint8 arrays or strings."""
+        if self.num_classes is None:
+            raise HeadMissingError(
+                f"{self.id} has no classification head: its checkpoint holds the backbone alone. Put one on "
+                "with replace_head(num_classes) and train it with fit()."
+            )
+        logits = self._over(inputs, self.num_classes, self.engine.logits, batch_size)
+        return _softmax(logits)
+
+    def features(self, inputs: object, *, batch_size: int = 32) -> Array:
+        """float32 [N, feature_dim] of the same kinds of inputs."""
+        return self._over(inputs, self.feature_dim, self.engine.features, batch_size)
+
+    def _over(self, inputs: object, columns: int, compute: Any, batch_size: int) -> Array:
+        items = open_inputs(inputs, kind=self.kind)
+        parts = [compute(batch) for _, batch in batches(items, self.preprocess, batch_size=batch_size)]
+        return np.concatenate(parts) if parts else np.empty((0, columns), np.float32)
+
+    def evaluate(self, data: Data, *, batch_size: int = 32) -> dict[str, Any]:
+        """accuracy with its Wilson 95 % interval, macro_f1, log_loss and n on labelled data."""
+        opened = open_data(data, kind=self.kind, classes=self.labels)
+        _check_head(self.engine, len(opened.classes))
+        probabilities = self.predict(opened.inputs, batch_size=batch_size)
+        return _evaluate(probabilities, opened.targets, opened.classes)
+
+    # --- what is kept
+    def state(self) -> dict[str, Array]:
+        """Every weight and buffer by a stable name, copies."""
+        return self.engine.state()
+
+    def save(self, path: str | Path) -> None:
+        """A folder of safetensors and JSON that `zoo.load` reads, bit-identically and without running code."""
+        _save(self.engine, Path(path), model_id=str(self.id))
+
+    def export(self, path: str | Path) -> OnnxModel:
+        """One ONNX file (in a folder: model.onnx); parity with this model is checked, or it raises."""
+        target = Path(path) / "model.onnx" if Path(path).is_dir() else Path(path)
+        return _export(self.engine, target, model_id=str(self.id), versions=self.versions())
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the framework's packages."""
+        return registry.adapter(self.id.framework).versions()
+
+
+def get(
+    name: str,
+    framework: str | None = None,
+    *,
+    weights: str | Path | None = "default",
+    num_classes: int | None = None,
+    depth: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    size: int | None = None,
+) -> Backbone:
+    """Load a model by name or id (`framework:name[@weights][,depth=4][,size=160]`).
+
+    weights: "default" (the framework's own official ones), None or "none" (random, from seed), a tag, or a
+    path. num_classes: None keeps the checkpoint's own head. device: the framework's name for it, None: CPU.
+    Raises UnknownModelError, AmbiguousModelError, FrameworkMissingError, FrameworkBrokenError, WeightsError,
+    InputError (also where the id and an argument say different things).
+    """
+    found = registry.resolve(name, framework)
+    tag = "none" if weights is None else str(weights)
+    model = dataclasses.replace(
+        found,
+        weights=_one(name, "weights", found.weights, tag, "default"),
+        depth=_one(name, "depth", found.depth, depth, None),
+        size=_one(name, "size", found.size, size, None),
+    )
+    request = LoadRequest(model.name, model.weights, num_classes, model.depth, model.size, seed, device)
+    engine = registry.adapter(model.framework).load(request)
+    return Backbone(engine, model, registry.card(model))
+
+
+def _one(name: str, option: str, in_id: Any, argument: Any, unset: Any) -> Any:
+    """The id's value or the argument's, whichever is set. Raises InputError where both are and differ."""
+    if unset not in (in_id, argument) and in_id != argument:
+        raise InputError(
+            f"the id {name!r} says {option}={in_id}, the argument {option}={argument}: say it once"
+        )
+    return in_id if argument == unset else argument
+
+
+def wrap(
+    module: object,
+    *,
+    preprocess: Preprocess,
+    head: str,
+    blocks: Mapping[str, Sequence[str]] | None = None,
+) -> Backbone:
+    """Somebody's own nn.Module or keras.Model.
+
+    preprocess: what its weights were trained with.  head: the name of its last linear layer.
+    blocks: name -> names of submodules, stem first; None: as its direct children come.
+    Raises InputError where no adapter takes it.
+    """
+    for framework in _candidates(module):
+        adapter = registry.adapter(framework)
+        if adapter.owns(module):
+            engine = adapter.wrap(module, preprocess=preprocess, head=head, blocks=blocks)
+            return Backbone(engine, ModelId(framework, type(module).__name__, "wrapped"))
+    raise InputError(
+        f"no adapter wraps a {type(module).__module__}.{type(module).__qualname__}: give an nn.Module or a "
+        f"keras.Model. Installed adapters: {', '.join(registry.frameworks())}"
+    )
+
+
+def _candidates(module: object) -> list[str]:
+    """Adapters whose framework this object comes from, the most derived class's first; imports nothing."""
+    roots = [cls.__module__.partition(".")[0] for cls in type(module).__mro__]
+    order = {}
+    for framework, point in registry.entry_points().items():
+        root = ROOTS.get(framework, point.module.partition(".")[0])
+        if root in roots:
+            order[framework] = roots.index(root)
+        elif framework not in ROOTS and root in sys.modules:
+            order[framework] = len(roots)
+    return sorted(order, key=lambda framework: (order[framework], framework))
+
+
+def load(path: str | Path) -> Backbone:
+    """Read what `Backbone.save` or `zoo train -o` wrote; bit-identical, runs no code.
+
+    Raises ModelFileError, WeightsCorruptError (naming the file), FrameworkMissingError.
+    """
+    engine, meta = _load(Path(path))
+    model = ModelId.parse(meta["id"])
+    return Backbone(engine, model, registry.card(model))

@@ -1,0 +1,82 @@
+"""What is said of a classifier's quality, in numpy alone: the core predicts and evaluates without scikit-learn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from zoo.engine import Array
+from zoo.errors import DataError
+
+Z95 = 1.959963984540054
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+def log_softmax(logits: Array) -> Array:
+    """float64 [N, C], rows are log probabilities."""
+    wide = logits.astype(np.float64)
+    shifted = wide - wide.max(axis=1, keepdims=True)
+    result: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
+
+
+def softmax(logits: Array) -> Array:
+    """float32 [N, C], rows sum to 1."""
+    return np.exp(log_softmax(logits)).astype(np.float32)
+
+
+def cross_entropy(logits: Array, targets: Array) -> float:
+    """Mean of -log p(target); targets int64 [N]."""
+    return float(-log_softmax(logits)[np.arange(len(targets)), targets].mean())
+
+
+def log_loss(probabilities: Array, targets: Array) -> float:
+    """The same from probabilities [N, C]; a probability of 0 counts as float32's smallest, 1.2e-38."""
+    chosen = probabilities[np.arange(len(targets)), targets].astype(np.float64)
+    return float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean())
+
+
+def wilson_interval(right: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Interval of a share (Wilson 1927), 95 % by default; (0, 1) where there is nothing to judge by."""
+    if n == 0:
+        return 0.0, 1.0
+    share, spread = right / n, z * z / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def macro_f1(predicted: Array, targets: Array, num_classes: int) -> float:
+    """Unweighted mean of F1 over the classes that occur in either array; 0 for one never predicted right."""
+    hits = np.bincount(targets[predicted == targets], minlength=num_classes)
+    named = np.bincount(predicted, minlength=num_classes) + np.bincount(targets, minlength=num_classes)
+    present = named > 0
+    return float((2 * hits[present] / named[present]).mean())
+
+
+def evaluate(probabilities: Array, targets: Array, classes: Sequence[str]) -> dict[str, Any]:
+    """accuracy, accuracy_low and accuracy_high (Wilson 95 %), macro_f1, log_loss, n.
+
+    probabilities: float32 [N, C]; targets: int64 [N].  Raises DataError where the shapes do not fit.
+    """
+    if probabilities.shape != (len(targets), len(classes)):
+        raise DataError(
+            f"cannot evaluate: probabilities of shape {probabilities.shape} for {len(targets)} examples of "
+            f"{len(classes)} classes; the model and the data must have the same classes"
+        )
+    if len(targets) == 0:
+        raise DataError("cannot evaluate on no examples at all: give a data set that holds some")
+    predicted = probabilities.argmax(axis=1)
+    right = int((predicted == targets).sum())
+    low, high = wilson_interval(right, len(targets))
+    return {
+        "accuracy": right / len(targets),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "macro_f1": macro_f1(predicted, targets, len(classes)),
+        "log_loss": log_loss(probabilities, targets),
+        "n": len(targets),
+    }

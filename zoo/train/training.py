@@ -1,0 +1,198 @@
+"""Fine-tuning an engine on a data set: which path, what identifies the run, where it goes on.
+
+Where every block is frozen and the head is linear, the backbone's features never change: they are computed
+once and the head is trained on them in numpy, which gives the same head at a fraction of the time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from zoo.cards import (
+    Preprocess,
+    Recipe,
+    TextPreprocess,
+    fingerprint,
+    preprocess_from_dict,
+    preprocess_to_dict,
+)
+from zoo.data import Dataset, train_tokenizer
+from zoo.engine import HEAD_BIAS, HEAD_WEIGHT, Array, Engine, draw_head
+from zoo.errors import DataError, HeadMissingError, InputError
+from zoo.train import checkpoint as checkpoints
+from zoo.train.checkpoint import Checkpoint
+from zoo.train.features import FeatureCache, backbone_graph, backbone_key, can_be_cached, features_of
+from zoo.train.history import History
+from zoo.train.learner import HeadLearner, Learner, NetworkLearner, preprocessed
+from zoo.train.loop import Plan, run
+
+SMALL_VOCABULARY = 8000
+"""Entries of a tokenizer that is trained here: more would hardly be seen in a data set of labelled texts."""
+
+
+def fit(
+    engine: Engine,
+    train: Dataset,
+    validation: Dataset | None,
+    recipe: Recipe,
+    *,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    cache: FeatureCache | None = None,
+    model_id: str = "",
+    versions: Mapping[str, str] | None = None,
+    progress: bool = True,
+) -> History:
+    """Train what is trainable; afterwards the engine holds the best epoch's weights (or the last one's).
+
+    validation: with the classes of `train`.  run_dir: gets checkpoints/ and history.jsonl.  resume: go on
+    from the newest whole checkpoint there, its freeze state included; without any, start.
+    cache: train a linear head on a frozen backbone's cached features (model_id and versions name its graph);
+    None: always through the engine.  Raises HeadMissingError, InputError, DataError, DivergedError,
+    TrainingError, StorageError.
+    """
+    check_head(engine, len(train.classes))
+    resumed = _resumed(run_dir, resume=resume)
+    preprocess = _with_tokenizer(engine.preprocess, train, resumed)
+    trainable = engine.trainable if resumed is None else resumed.trainable
+    key = None
+    if cache is not None and not trainable and can_be_cached(engine):
+        key = backbone_key(engine, preprocess, versions or {})
+    identity = _identity(engine, preprocess, key, train, validation)
+    if resumed is not None:
+        checkpoints.check_resumable(resumed, recipe, identity)
+    engine.preprocess = preprocess
+    engine.set_trainable(trainable)
+    plan = _plan(engine, train, validation, run_dir, identity, progress=progress)
+    if key is None or cache is None:
+        return run(_network(engine, train, validation), recipe, plan, resumed)
+    graph = backbone_graph(engine, key, model_id=model_id, versions=versions or {})
+    features = [
+        None if data is None else features_of(graph, engine.feature_dim, key, data, cache)
+        for data in (train, validation)
+    ]
+    return _fit_head_of(engine, features, recipe, plan, resumed)
+
+
+def _plan(
+    engine: Engine,
+    train: Dataset,
+    validation: Dataset | None,
+    run_dir: Path | None,
+    identity: Mapping[str, str],
+    *,
+    progress: bool,
+) -> Plan:
+    return Plan(
+        train.targets,
+        len(train.classes),
+        None if validation is None else validation.targets,
+        run_dir,
+        identity,
+        engine.trainable,
+        preprocess_to_dict(engine.preprocess),
+        progress,
+    )
+
+
+def fit_head(
+    features: Array,
+    targets: Array,
+    recipe: Recipe,
+    *,
+    num_classes: int,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    validation: tuple[Array, Array] | None = None,
+) -> tuple[Array, Array, History]:
+    """Train a linear head on features float32 [N, D], targets int64 [N]; returns (weight, bias, history).
+
+    weight [C, D] and bias [C] are where it starts (default: drawn from recipe.seed); they are not changed.
+    validation: features and targets.  Raises DivergedError, InputError, DataError.
+    """
+    if weight is None or bias is None:
+        weight, bias = draw_head(features.shape[1], num_classes, recipe.seed)
+    held, held_targets = (None, None) if validation is None else validation
+    learner = HeadLearner(features, weight, bias, validation=held)
+    history = run(learner, recipe, Plan(targets, num_classes, held_targets))
+    return learner.values[HEAD_WEIGHT], learner.values[HEAD_BIAS], history
+
+
+def check_head(engine: Engine, num_classes: int) -> None:
+    """Raises HeadMissingError or DataError where the engine's head does not fit so many classes."""
+    if engine.num_classes is None:
+        raise HeadMissingError(
+            "the model has no classification head (its checkpoint holds the backbone alone): "
+            f"replace_head(num_classes={num_classes}) puts one on"
+        )
+    if engine.num_classes != num_classes:
+        raise DataError(
+            f"the model's head has {engine.num_classes} classes and the data {num_classes}: "
+            f"replace_head(num_classes={num_classes}) makes a fitting one"
+        )
+
+
+def _resumed(run_dir: Path | None, *, resume: bool) -> Checkpoint | None:
+    if run_dir is None:
+        if resume:
+            raise InputError("resume needs the folder of the run that it goes on with: give run_dir")
+        return None
+    if resume:
+        return checkpoints.latest(run_dir)
+    if checkpoints.folders(run_dir):
+        raise InputError(
+            f"{run_dir} holds the checkpoints of another run, which would be lost: go on with it by --resume "
+            "(resume=True), choose another folder, or delete this one"
+        )
+    return None
+
+
+def _with_tokenizer(preprocess: Preprocess, train: Dataset, resumed: Checkpoint | None) -> Preprocess:
+    """A text model with random weights has no tokenizer: the resumed run's, or a small one of these texts."""
+    if not isinstance(preprocess, TextPreprocess) or preprocess.tokenizer is not None:
+        return preprocess
+    if resumed is not None:
+        return preprocess_from_dict(resumed.preprocess)
+    size = min(preprocess.vocab_size, SMALL_VOCABULARY)
+    tokenizer = train_tokenizer([str(text) for text in train.inputs], vocab_size=size)
+    return dataclasses.replace(preprocess, tokenizer=tokenizer)
+
+
+def _identity(
+    engine: Engine, preprocess: Preprocess, key: str | None, train: Dataset, validation: Dataset | None
+) -> dict[str, str]:
+    """What must not change between a run and its resumption; the names stand in the error."""
+    shapes = {name: (value.dtype.str, value.shape) for name, value in engine.state().items()}
+    return {
+        "model": fingerprint([engine.architecture(), shapes]),
+        "preprocess": fingerprint(preprocess),
+        "training data": train.fingerprint(),
+        "validation data": "none" if validation is None else validation.fingerprint(),
+        "set of classes": fingerprint(list(train.classes)),
+        "path (cached features or not), or backbone weights": key or "network",
+    }
+
+
+def _network(engine: Engine, train: Dataset, validation: Dataset | None) -> Learner:
+    return NetworkLearner(
+        engine,
+        preprocessed(train.inputs, engine.preprocess),
+        None if validation is None else preprocessed(validation.inputs, engine.preprocess),
+        validation_size=0 if validation is None else len(validation),
+    )
+
+
+def _fit_head_of(
+    engine: Engine, features: Sequence[Array | None], recipe: Recipe, plan: Plan, resumed: Checkpoint | None
+) -> History:
+    """Train the engine's head on features (training, validation) and put it back, however training ends."""
+    head, labels = engine.head(), engine.labels
+    assert head is not None and features[0] is not None
+    learner = HeadLearner(features[0], *head, validation=features[1])
+    try:
+        return run(learner, recipe, plan, resumed)
+    finally:
+        engine.set_head(learner.values[HEAD_WEIGHT], learner.values[HEAD_BIAS])
+        engine.labels = labels
