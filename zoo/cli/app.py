@@ -12,11 +12,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
-from zoo.cli import costs, models, selecting, training
+from zoo.cli import costs, models, predicting, selecting, training
 from zoo.errors import ZooError
 from zoo.files import storage_error
 
@@ -26,8 +27,25 @@ FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 FAULT, INTERRUPTED, NO_READER = 70, 130, 141
 RESUMABLE = ("train",)
 
+
+class StoppedError(Exception):
+    """Ctrl-C, with what the interrupted part says; typer keeps only the exit code of a KeyboardInterrupt."""
+
+
+class Group(typer.core.TyperGroup):
+    """The commands, so that what a KeyboardInterrupt says reaches the user."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise StoppedError(str(interrupt)) from interrupt
+
+
 app = typer.Typer(
     name="zoo",
+    cls=Group,
     help="Which pretrained model do I ship? PyTorch, TensorFlow and Hugging Face, measured by one meter.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,7 +67,7 @@ def _root(
     pass
 
 
-for group in (models, training, costs, selecting):
+for group in (models, training, predicting, costs, selecting):
     group.register(app)
 
 
@@ -59,9 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=chosen, prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
-        if code == INTERRUPTED:
-            return _interrupted(chosen)
         return code if isinstance(code, int) else 0
+    except StoppedError as interrupt:
+        return _interrupted(chosen, str(interrupt))
     except Exception as error:  # noqa: BLE001  the last door: whatever it is becomes a message and a code
         if isinstance(error, BrokenPipeError):
             return _quiet()
@@ -110,11 +128,11 @@ def _path_trouble(error: OSError) -> tuple[str, int]:
     return f"error: {error.filename}: {error.strerror}. Check the path and your rights to it.", 2
 
 
-def _interrupted(arguments: Sequence[str]) -> int:
+def _interrupted(arguments: Sequence[str], said: str = "") -> int:
     hint = ""
     if arguments and arguments[0] in RESUMABLE:
-        hint = " The last finished epoch is kept: run the same command with --resume to go on."
-    _say(f"stopped.{hint}")
+        hint = " Finished epochs are kept: the same command with --resume goes on from the last."
+    _say(f"\nstopped by Ctrl-C. {said}{hint}".rstrip())
     return INTERRUPTED
 
 

@@ -1,5 +1,174 @@
+"""`zoo bench` and `zoo compare`: what models cost, and how good they are for it, by one meter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
+
+from zoo.cards import Cost
+from zoo.cli import tables
+from zoo.cli.options import (
+    AsCsv,
+    AsJson,
+    LabelColumn,
+    OnError,
+    OnErrorOption,
+    Seed,
+    SequenceLength,
+    TextColumn,
+    Threads,
+    integers,
+    one_form,
+)
+from zoo.errors import WorkerError
+
+HEADERS = (
+    "model",
+    "batch",
+    "p50 ms",
+    "p90 ms",
+    "p99 ms",
+    "inputs/s",
+    "memory MB",
+    "file MB",
+    "params M",
+    "MACs G",
+    "load ms",
+)
+Models = Annotated[
+    list[str], typer.Argument(metavar="MODEL...", help="Ids, saved runs, ONNX files.", show_default=False)
+]
 
 
 def register(app: typer.Typer) -> None:
-    pass
+    """Put this file's commands on `app`."""
+    app.command("bench")(bench_command)
+    app.command("compare")(compare_command)
+
+
+def bench_command(
+    models: Models,
+    batch_size: Annotated[str, typer.Option(help="One or several: 1,8.")] = "1",
+    threads: Threads = None,
+    min_seconds: Annotated[float, typer.Option(min=0, help="Measure each at least this long.")] = 1.0,
+    sequence_length: SequenceLength = 128,
+    json: AsJson = False,
+    csv: AsCsv = False,
+) -> None:
+    """Latency, throughput, memory, size: each model in its own process, by one meter for all."""
+    one_form(json, csv)
+    sizes = integers(batch_size, "--batch-size")
+    from zoo import choose
+
+    costs = choose.benchmark(
+        models,
+        batch_sizes=sizes,
+        threads=threads,
+        sequence_length=sequence_length,
+        min_seconds=min_seconds,
+        progress=tables.note,
+    )
+    if json:
+        tables.print_json(costs)
+    elif csv:
+        _csv(costs)
+    else:
+        _table(costs)
+    if costs and all(cost.error for cost in costs):
+        raise WorkerError("none of these could be measured; the reasons are in the table")
+
+
+def _table(costs: list[Cost]) -> None:
+    tables.print_table(HEADERS, [_cells(c) for c in costs if not c.error], right=HEADERS[1:])
+    for cost in costs:
+        if cost.error:
+            typer.echo(f"\n{cost.id} could not be measured: {cost.error}")
+    typer.echo(f"\n{_conditions(costs)}")
+
+
+def _cells(cost: Cost) -> tuple[str, ...]:
+    figures = (
+        cost.latency_p50_ms,
+        cost.latency_p90_ms,
+        cost.latency_p99_ms,
+        cost.throughput_per_s,
+        cost.peak_memory_mb,
+        cost.size_mb,
+        None if cost.params is None else cost.params / 1e6,
+        None if cost.macs is None else cost.macs / 1e9,
+        cost.load_ms,
+    )
+    return (cost.id, str(cost.batch_size), *(tables.number(f) for f in figures))
+
+
+def _conditions(costs: list[Cost]) -> str:
+    """Under which conditions these figures hold, in one line."""
+    good = next((c for c in costs if not c.error), None)
+    if good is None:
+        return ""
+    text = f"{good.threads} thread{'s' if good.threads != 1 else ''}"
+    if any(c.sequence_length for c in costs):
+        text += f", texts of {next(c.sequence_length for c in costs if c.sequence_length)} tokens"
+    machine = ", ".join(f"{k} {v}" for k, v in good.machine.items())
+    return f"{text}; {machine}. A percentile without enough samples is blank."
+
+
+def _csv(costs: list[Cost]) -> None:
+    names = [
+        "id", "batch_size", "threads", "params", "macs", "file_bytes", "load_ms", "latency_p50_ms",
+        "latency_p90_ms", "latency_p99_ms", "throughput_per_s", "peak_memory_mb", "sequence_length",
+        "samples", "spread", "error",
+    ]  # fmt: skip
+    tables.print_csv(names, [[getattr(cost, name) for name in names] for cost in costs])
+
+
+# --- compare
+def compare_command(
+    models: Models,
+    data: Annotated[str | None, typer.Option(help="Image folder, CSV, TSV or JSONL.")] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    on_error: OnErrorOption = OnError.FAIL,
+    threads: Threads = None,
+    seed: Seed = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the table here too.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Quality on your data and cost side by side, over frameworks."""
+    from zoo import choose
+
+    comparison = choose.compare(
+        models,
+        data,
+        threads=threads,
+        seed=seed,
+        text=text_column,
+        label=label_column,
+        on_error=on_error.value,
+        progress=tables.note,
+    )
+    if json:
+        tables.print_json(comparison)
+    else:
+        print_rows(comparison.rows)
+        typer.echo("\n" + "\n".join(comparison.notes))
+    if output is not None:
+        write_text(output, comparison.markdown() + "\n")
+
+
+def print_rows(rows: Any) -> None:
+    """The candidates' table, every row whole."""
+    from zoo.choose.rows import COLUMNS
+
+    tables.print_table(COLUMNS, [row.cells() for row in rows], right=COLUMNS[1:-1])
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file, whole or not at all. Raises StorageError."""
+    from zoo.files import atomic_file
+
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    tables.note(f"wrote {path}")

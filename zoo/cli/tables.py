@@ -71,9 +71,9 @@ def print_json(value: Any) -> None:
 
 
 def print_csv(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print CSV with a header line."""
+    """Print CSV with a header line; without headers the rows alone."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(headers)
+    writer.writerows([headers] if headers else [])
     writer.writerows(["" if v is None else v for v in row] for row in rows)
 
 

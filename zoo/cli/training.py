@@ -1,5 +1,286 @@
+"""`zoo train`, `zoo evaluate`, `zoo export`, `zoo verify`: from a name and data to a file that is checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from zoo.cards import IMAGE_TASK, Recipe
+from zoo.cli import tables
+from zoo.cli.options import AsJson, LabelColumn, OnError, OnErrorOption, Seed, TextColumn, Threads
+from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from zoo.backbone import Backbone
+    from zoo.data import Dataset, Kind
+    from zoo.graph import OnnxModel
+    from zoo.train import History
+
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+SHOWN_BAD = 10
+DATA_HELP = "Image folder (class/photo.jpg), CSV, TSV or JSONL."
+
+
+class Optimizer(StrEnum):
+    """torch.optim's formulas, in every framework."""
+
+    SGD = "sgd"
+    ADAM = "adam"
+    ADAMW = "adamw"
+
+
+class Schedule(StrEnum):
+    """Of the learning rate, after the warm-up."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"
 
 
 def register(app: typer.Typer) -> None:
-    pass
+    """Put this file's commands on `app`."""
+    app.command("train")(train_command)
+    app.command("evaluate")(evaluate_command)
+    app.command("export")(export_command)
+    app.command("verify")(verify_command)
+
+
+# --- train
+def train_command(
+    name: Annotated[str, typer.Argument(metavar="ID", help="Such as tf:mobilenet_v2.")],
+    data: Annotated[Path, typer.Argument(help=DATA_HELP)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.", show_default=False)],
+    validation: Annotated[Path | None, typer.Option(help="Data to validate on.")] = None,
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Or a stratified part of the data, such as 0.2.")
+    ] = None,
+    freeze: Annotated[str, typer.Option(help="backbone, none, or the number of first blocks.")] = "backbone",
+    weights: Annotated[str, typer.Option(help="default, none (random), or a file or folder.")] = "default",
+    depth: Annotated[int | None, typer.Option(min=0, help="Keep the first units only.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Input pixels a side.")] = None,
+    optimizer: Annotated[Optimizer, typer.Option()] = Optimizer.ADAMW,
+    lr: Annotated[float, typer.Option(help="Learning rate at its highest.")] = Recipe.lr,
+    momentum: Annotated[float, typer.Option(help="Of SGD.")] = Recipe.momentum,
+    weight_decay: Annotated[float, typer.Option()] = Recipe.weight_decay,
+    epochs: Annotated[int, typer.Option()] = Recipe.epochs,
+    batch_size: Annotated[int, typer.Option()] = Recipe.batch_size,
+    schedule: Annotated[Schedule, typer.Option()] = Schedule.CONSTANT,
+    warmup_epochs: Annotated[float, typer.Option(help="Of linear warm-up.")] = Recipe.warmup_epochs,
+    label_smoothing: Annotated[float, typer.Option()] = Recipe.label_smoothing,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better validation loss.")
+    ] = None,
+    seed: Seed = 0,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    on_error: OnErrorOption = OnError.FAIL,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+    threads: Threads = None,
+) -> None:
+    """Train a head, or more, on your data; the run is kept in a folder with a checkpoint every epoch."""
+    recipe = Recipe(
+        optimizer=optimizer.value, lr=lr, momentum=momentum, weight_decay=weight_decay, epochs=epochs,
+        batch_size=batch_size, schedule=schedule.value, warmup_epochs=warmup_epochs,
+        label_smoothing=label_smoothing, patience=patience, seed=seed,
+    )  # fmt: skip
+    frozen = freeze_option(freeze)
+    _check_folder(output, resume)
+    columns = {"text": text_column, "label": label_column, "on_error": on_error.value}
+    source = TrainingData(data, validation, validation_fraction, columns, seed)
+    use_threads(threads)
+    from zoo import backbone
+
+    parts = source.open(data_kind(name))
+    classes = len(parts[0].classes)
+    loaded = backbone.get(name, weights=weights, num_classes=classes, depth=depth, seed=seed, size=size)
+    loaded.freeze(frozen)
+    history = loaded.fit(*parts, recipe, run_dir=output, resume=resume)
+    _print_history(history)
+    examined = validation or data
+    typer.echo(f"\nWritten to {output}. Next:")
+    typer.echo(f"  zoo evaluate {quoted(output)} {quoted(examined)}")
+    typer.echo(f"  zoo export {quoted(output)} -o {quoted(output / 'model.onnx')}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """What is trained and validated on. columns: the options of `open_data` that both share."""
+
+    data: Path
+    validation: Path | None
+    fraction: float | None
+    columns: dict[str, str | None]
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.validation is not None and self.fraction is not None:
+            raise InputError("--validation and --validation-fraction together: choose one")
+        if self.fraction is not None and not 0 < self.fraction < 1:
+            raise InputError(f"--validation-fraction {self.fraction}: between 0 and 1, such as 0.2")
+
+    def open(self, kind: Kind | None) -> tuple[Dataset, Dataset | None]:
+        """Training and validation part."""
+        from zoo.data import split
+
+        train = open_dataset(self.data, kind=kind, **self.columns)
+        if self.fraction is not None:
+            return split(train, self.fraction, seed=self.seed)
+        if self.validation is None:
+            return train, None
+        return train, open_dataset(self.validation, kind=train.kind, classes=train.classes, **self.columns)
+
+
+def data_kind(name: str) -> Kind | None:
+    """What a model of the catalogue reads, None for a local folder. Raises UnknownModelError."""
+    from zoo import registry
+
+    card = registry.card(registry.resolve(name))
+    if card is None:
+        return None
+    return "image" if card.task == IMAGE_TASK else "text"
+
+
+def freeze_option(text: str) -> int | None:
+    """None: the whole backbone; 0: nothing; k: the first k blocks. Raises InputError."""
+    if text in ("backbone", "none"):
+        return None if text == "backbone" else 0
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(f"--freeze {text}: backbone, none, or a number of blocks (1 or more)")
+    return int(text)
+
+
+def _check_folder(output: Path, resume: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: give a folder for the run")
+    if not resume and output.is_dir() and any(output.iterdir()):
+        raise InputError(
+            f"{output} is not empty: choose another folder with -o, or go on with the run in it with --resume"
+        )
+
+
+def use_threads(threads: int | None) -> None:
+    """Tell the frameworks, which read it when they are imported: after this call."""
+    if threads is not None:
+        os.environ.update(dict.fromkeys(THREAD_SETTINGS, str(threads)))
+
+
+def open_dataset(path: Path, **options: Any) -> Dataset:
+    """Open data and say on standard error what was left out."""
+    from zoo.data import open_data
+
+    data = open_data(path, **options)
+    if data.bad:
+        lines = [f"  {name}: {reason}" for name, reason in data.bad[:SHOWN_BAD]]
+        lines += [f"  and {len(data.bad) - SHOWN_BAD} more"] if len(data.bad) > SHOWN_BAD else []
+        tables.note(f"left out {len(data.bad)} of {path}:\n" + "\n".join(lines))
+    return data
+
+
+def _print_history(history: History) -> None:
+    headers = ("epoch", "loss", "validation loss", "accuracy", "rate", "seconds", "")
+    rows = [
+        (
+            str(row["epoch"]),
+            *(tables.number(row[k], 4) for k in ("loss", "validation_loss", "validation_accuracy")),
+            tables.number(row["lr"]),
+            tables.number(row["seconds"]),
+            "best, kept" if row["epoch"] == history.best_epoch else "",
+        )
+        for row in history.epochs
+    ]
+    tables.print_table(headers, rows, right=headers[:-1])
+    if history.stopped:
+        typer.echo(f"\nStopped: {history.stopped}.")
+
+
+def quoted(value: object) -> str:
+    """Ready to be pasted into a shell."""
+    return shlex.quote(str(value))
+
+
+# --- evaluate
+def evaluate_command(
+    model: Annotated[str, typer.Argument(metavar="RUN|ONNX|ID", help="A saved run, an ONNX file or an id.")],
+    data: Annotated[Path, typer.Argument(help=DATA_HELP)],
+    preprocess: Annotated[
+        str | None, typer.Option(help="For an ONNX file without metadata: tf, torch, caffe or a JSON file.")
+    ] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    on_error: OnErrorOption = OnError.FAIL,
+    threads: Threads = None,
+    json: AsJson = False,
+) -> None:
+    """Accuracy with its interval, macro F1 and log loss on labelled data."""
+    use_threads(threads)
+    from zoo.cards import ImagePreprocess
+    from zoo.cli.opening import open_model
+    from zoo.train import evaluate
+
+    opened = open_model(model, preprocess=preprocess, threads=threads)
+    kind = "image" if isinstance(opened.preprocess, ImagePreprocess) else "text"
+    columns = {"text": text_column, "label": label_column, "on_error": on_error.value}
+    dataset = open_dataset(data, kind=kind, classes=opened.labels, **columns)
+    figures = evaluate(opened.predict(dataset.inputs), dataset.targets, dataset.classes)
+    if json:
+        tables.print_json(figures)
+        return
+    low, high = figures["accuracy_low"], figures["accuracy_high"]
+    tables.print_pairs(
+        [
+            ("accuracy", f"{figures['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f})"),
+            ("macro F1", f"{figures['macro_f1']:.3f}"),
+            ("log loss", f"{figures['log_loss']:.3f}"),
+            ("examples", str(figures["n"])),
+        ]
+    )
+
+
+# --- export
+def export_command(
+    model: Annotated[str, typer.Argument(metavar="RUN|ID", help="A saved run or an id.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The ONNX file.", show_default=False)],
+) -> None:
+    """Write an ONNX file that is checked against the model, and a predict.py beside it."""
+    from zoo.cli.opening import open_backbone
+    from zoo.graph import write_predict_script
+
+    if output.suffix != ".onnx":
+        raise InputError(f"-o {output}: its name must end in .onnx")
+    opened: Backbone = open_backbone(model)
+    exported: OnnxModel = opened.export(output)
+    script = write_predict_script(output.parent)
+    tables.print_pairs([("wrote", str(output)), ("beside it", str(script)), *provenance_lines(exported)])
+    typer.echo(f"\nNext:\n  zoo verify {quoted(output)}")
+
+
+def provenance_lines(model: OnnxModel) -> list[tuple[str, str]]:
+    """What an ONNX file says of itself."""
+    said = model.provenance
+    versions = ", ".join(f"{k} {v}" for k, v in said.get("versions", {}).items())
+    lines = [
+        ("model", str(said.get("id", ""))),
+        ("classes", str(model.num_classes or "no head")),
+        ("exporter", str(said.get("exporter", ""))),
+        ("versions", versions),
+        ("opset", str(said.get("opset", ""))),
+    ]
+    return [(name, value) for name, value in lines if value]
+
+
+# --- verify
+def verify_command(file: Annotated[Path, typer.Argument(metavar="FILE.onnx")], json: AsJson = False) -> None:
+    """Run the input that the file carries and compare with the outputs that belong to it."""
+    from zoo.graph import OnnxModel, verify
+
+    figures = verify(file)
+    if json:
+        tables.print_json(figures)
+        return
+    lines = [(name, f"{value:.2g}") for name, value in figures.items()]
+    tables.print_pairs([("verified", str(file)), *provenance_lines(OnnxModel(file)), *lines])
