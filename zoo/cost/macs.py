@@ -35,6 +35,7 @@ def count_macs(
     """
     path = Path(path)
     model = read_graph(path)
+    nodes = [node for node in model.graph.node if _counts(node)]
     specs = input_specs(model)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     feed = concrete_feed(
@@ -44,7 +45,6 @@ def count_macs(
         sequence_length=sequence_length,
         size=size,
     )
-    nodes = [node for node in model.graph.node if _counts(node)]
     needed = {name for node in nodes for name in _operands(node)}
     shapes = _inferred(model, feed.shapes)
     if unknown := sorted(needed - shapes.keys()):

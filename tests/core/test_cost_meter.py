@@ -1,0 +1,200 @@
+"""The meter on real files in real processes: order, units, memory, and faults that cost one row."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import onnx
+import psutil
+import pytest
+from cost_graphs import conv_net, endless, node, text_net, write
+
+from zoo.cards import Cost
+from zoo.cost import meter
+from zoo.cost.meter import measure
+from zoo.errors import InputError
+from zoo.files import sha256_file
+
+
+def matmul_net(path: Path, *, width: int) -> Path:
+    weight = np.ones((width, width), np.float32)
+    return write(path, [node("MatMul", ["x", "w"], ["y"])], {"x": ["N", width]}, {"w": weight})
+
+
+def test_a_cost_holds_every_figure_with_its_machine(tmp_path: Path) -> None:
+    path = conv_net(tmp_path / "m.onnx", size=64)
+    (cost,) = measure([("ours", path)], threads=1, min_seconds=0.3)
+    assert cost.error is None
+    assert (cost.id, cost.batch_size, cost.threads, cost.sequence_length) == ("ours", 1, 1, None)
+    assert cost.params == 8 * 27 + 8
+    assert cost.macs == 64 * 64 * 8 * 27
+    assert cost.file_bytes == path.stat().st_size
+    assert cost.sha256 == sha256_file(path)
+    assert cost.samples >= 10 and cost.spread is not None and cost.spread >= 0
+    assert cost.load_ms and cost.latency_p50_ms and cost.throughput_per_s and cost.peak_memory_mb
+    assert cost.latency_p99_ms is None  # fewer than 500 samples
+    assert {"cpu", "onnxruntime", "provider"} <= cost.machine.keys()
+
+
+def test_rows_come_in_the_order_asked_for_and_work_shows(tmp_path: Path) -> None:
+    """A model with 100 times the work is slower, whichever comes first; throughput is of inputs."""
+    light, heavy = (
+        conv_net(tmp_path / "l.onnx", size=64),
+        conv_net(tmp_path / "h.onnx", size=64, channels=800),
+    )
+    final: list[Cost] = []
+    costs = measure(
+        [("heavy", heavy), ("light", light)],
+        batch_sizes=(2, 1),
+        threads=1,
+        min_seconds=0.2,
+        on_cost=final.append,
+    )
+    assert [(c.id, c.batch_size) for c in costs] == [("heavy", 2), ("heavy", 1), ("light", 2), ("light", 1)]
+    assert sorted(map(str, final)) == sorted(map(str, costs))
+    p50 = {(c.id, c.batch_size): c.latency_p50_ms or 0 for c in costs}
+    assert p50["heavy", 1] > 2 * p50["light", 1] and p50["heavy", 2] > 2 * p50["light", 2]
+    for cost in costs:
+        mean_s = cost.batch_size / (cost.throughput_per_s or 0)
+        assert mean_s * 1e3 == pytest.approx(cost.latency_p50_ms, rel=2.0)
+
+
+def test_peak_memory_grows_with_the_weights(tmp_path: Path) -> None:
+    """Weights of 1 MB and of 64 MB: the difference is at least those 63 MB, whatever the runtime adds."""
+    small, large = matmul_net(tmp_path / "s.onnx", width=500), matmul_net(tmp_path / "l.onnx", width=4000)
+    costs = measure([("small", small), ("large", large)], threads=1, min_seconds=0.05)
+    memory = {c.id: c.peak_memory_mb or 0 for c in costs}
+    assert 1 <= memory["small"] < 40
+    assert 63 <= memory["large"] - memory["small"] < 5 * 64
+
+
+def test_text_is_measured_at_the_length_asked_for(tmp_path: Path) -> None:
+    path = text_net(tmp_path / "m.onnx")
+    (cost,) = measure([("text", path)], threads=1, sequence_length=33, min_seconds=0.05)
+    assert (cost.error, cost.sequence_length, cost.macs) == (None, 33, 2 * 33 * 33 * 8)
+
+
+def test_external_weights_belong_to_the_size(tmp_path: Path) -> None:
+    path = matmul_net(tmp_path / "m.onnx", width=300)
+    onnx.save(onnx.load(str(path)), str(path), save_as_external_data=True, location="m.data")
+    (cost,) = measure([("two files", path)], threads=1, min_seconds=0.05)
+    assert cost.error is None and cost.macs == 300 * 300
+    assert cost.file_bytes == path.stat().st_size + (tmp_path / "m.data").stat().st_size > 300 * 300 * 4
+
+
+# --- faults: each costs its own row
+def test_bad_files_are_rows_with_a_reason(tmp_path: Path) -> None:
+    good = conv_net(tmp_path / "good.onnx")
+    (tmp_path / "text.onnx").write_text("not a model", encoding="utf-8")
+    magic = [node("Magic", ["x"], ["y"], domain="some.body")]
+    files = {
+        "good": good,
+        "absent": tmp_path / "absent.onnx",
+        "text": tmp_path / "text.onnx",
+        "unknown op": write(
+            tmp_path / "u.onnx", magic, {"x": ["N", 5]}, {}, domains=["some.body"], check=False
+        ),
+        "fixed": conv_net(tmp_path / "fixed.onnx", batch=4),
+        "fails when run": write(
+            tmp_path / "r.onnx",
+            [node("Reshape", ["x", "shape"], ["y"])],
+            {"x": ["N", 5]},
+            {"shape": np.array([7, 7], np.int64)},
+            check=False,
+        ),
+    }
+    costs = {c.id: c for c in measure(list(files.items()), threads=1, min_seconds=0.05)}
+    assert costs["good"].error is None and costs["good"].latency_p50_ms
+    reasons = {
+        "absent": "absent.onnx does not exist",
+        "text": "not an ONNX file",
+        "unknown op": "ONNX Runtime does not take u.onnx",
+        "fixed": "takes batches of 4 only",
+        "fails when run": "ONNX Runtime fails on this graph",
+    }
+    for name, reason in reasons.items():
+        assert reason in (costs[name].error or ""), name
+        assert costs[name].latency_p50_ms is None
+    assert costs["fixed"].macs == 16 * 16 * 8 * 27  # of one input; known without running it
+    assert costs["unknown op"].params == 0 and costs["unknown op"].macs is None
+
+
+def test_a_fixed_batch_is_measured_when_asked_for(tmp_path: Path) -> None:
+    path = conv_net(tmp_path / "m.onnx", batch=4)
+    one, four = measure([("fixed", path)], batch_sizes=(1, 4), threads=1, min_seconds=0.05)
+    assert one.error and not four.error and four.latency_p50_ms
+
+
+def test_a_hang_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter, "CALL_TIMEOUT_S", 3.0)
+    files = [("hangs", endless(tmp_path / "e.onnx")), ("good", conv_net(tmp_path / "g.onnx"))]
+    hangs, good = measure(files, threads=1, min_seconds=0.05)
+    assert "did not answer zoo.cost.worker:warm_up within 3 s" in (hangs.error or "")
+    assert good.error is None
+
+
+def test_a_killed_process_is_a_row(tmp_path: Path) -> None:
+    files = [(name, conv_net(tmp_path / f"{name}.onnx")) for name in "ab"]
+    killed: list[int] = []
+
+    def kill_one(text: str) -> None:
+        if text.endswith("round 2 of 5"):
+            killed.append(min(child.pid for child in psutil.Process().children() if child.is_running()))
+            os.kill(killed[0], signal.SIGKILL)
+
+    costs = measure(files, threads=1, min_seconds=0.05, progress=kill_one)
+    assert len(killed) == 1
+    assert sorted("SIGKILL" in (cost.error or "") for cost in costs) == [False, True]
+    assert sum(cost.latency_p50_ms is not None for cost in costs) == 1
+
+
+def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def interrupt(text: str) -> None:
+        if text.endswith("round 1 of 5"):
+            seen.extend(child.pid for child in psutil.Process().children())
+            raise KeyboardInterrupt
+
+    files = [(name, conv_net(tmp_path / f"{name}.onnx")) for name in "ab"]
+    with pytest.raises(KeyboardInterrupt):
+        measure(files, threads=1, min_seconds=0.05, progress=interrupt)
+    assert len(seen) == 2 and not any(psutil.pid_exists(pid) for pid in seen)
+
+
+# --- arguments
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"threads": 10_000}, r"threads=10000: this machine lets us use \d+ cores"),
+        ({"threads": 0}, "threads=0"),
+        ({"batch_sizes": ()}, "batch_sizes is empty"),
+        ({"batch_sizes": (0,)}, "each must be 1 or more"),
+        ({"batch_sizes": (1, 1)}, "one is there twice"),
+        ({"sequence_length": 0}, "sequence_length 0"),
+        ({"min_seconds": 0.0}, r"min_seconds 0\.0"),
+    ],
+)
+def test_arguments_that_cannot_be(tmp_path: Path, options: dict, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        measure([("m", tmp_path / "m.onnx")], **options)
+
+
+def test_one_id_for_two_files_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the same id twice: m"):
+        measure([("m", tmp_path / "a.onnx"), ("m", tmp_path / "b.onnx")])
+
+
+def test_nothing_to_measure_is_an_empty_list() -> None:
+    assert measure([]) == []
+
+
+def test_groups_are_even_and_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [meter._Job(Path(str(i)), Cost(id=str(i), file_bytes=1000)) for i in range(14)]
+    assert [len(group) for group in meter._groups(jobs)] == [7, 7]
+    free = psutil.virtual_memory().available
+    huge = [meter._Job(Path(str(i)), Cost(id=str(i), file_bytes=free)) for i in range(3)]
+    assert [len(group) for group in meter._groups(huge)] == [1, 1, 1]
