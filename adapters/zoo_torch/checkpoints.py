@@ -1,0 +1,95 @@
+"""Reading weight files safely: tensors only, never code, and a clear word for each way a file can be wrong."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import InputError, UnsafeWeightsError, WeightsCorruptError
+from zoo_torch.engine import check_keys
+
+# What training scripts wrap a state dict in, and what data-parallel training puts before each key.
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+PARALLEL = "module."
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a .safetensors or a torch file, on the CPU.
+
+    Raises InputError (no such file), UnsafeWeightsError (a pickle that could run code: it is not run),
+    WeightsCorruptError (truncated, or no weights).
+    """
+    if not path.is_file():
+        raise InputError(f"no weights file {path}: give a .safetensors or .pth file that exists")
+    loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    for key in WRAPPERS:
+        if isinstance(inner := loaded.get(key), Mapping):
+            loaded = dict(inner)
+    tensors = {str(k).removeprefix(PARALLEL): v for k, v in loaded.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise WeightsCorruptError(f"{path} holds no tensors by name: it is no state dict")
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, object]:
+    try:
+        return dict(safetensors.torch.load_file(path))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _corrupt(path, error) from error
+
+
+def _read_torch(path: Path) -> dict[str, object]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "global" in str(error).lower():  # torch's word for anything beyond plain tensors
+            raise unsafe(path) from error
+        raise _corrupt(path, error) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
+        raise _corrupt(path, error) from error
+    if not isinstance(loaded, Mapping):
+        raise WeightsCorruptError(f"{path} holds a {type(loaded).__name__}, not weights by name")
+    return dict(loaded)
+
+
+def unsafe(path: Path) -> UnsafeWeightsError:
+    """The one wording for a pickle that holds more than tensors."""
+    return UnsafeWeightsError(
+        f"{path} is a pickle that holds more than tensors: loading it could run code, so it was not loaded. "
+        "Where you trust its origin, load it yourself and save module.state_dict() as .safetensors "
+        "(safetensors.torch.save_file), then give that file."
+    )
+
+
+def _corrupt(path: Path, error: BaseException) -> WeightsCorruptError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return WeightsCorruptError(
+        f"cannot read the weights {path} (truncated, or not a weights file): {reason}. Get the file again."
+    )
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, optional: str | None = None) -> None:
+    """Copy `tensors` into the module, cast to its own float32.
+
+    optional: a prefix whose keys are passed over (a head that will be replaced).
+    Raises WeightsCorruptError listing keys where they belong to another network.
+    """
+    own = {k: v for k, v in module.state_dict().items() if not _under(k, optional)}
+    given = {k: v for k, v in tensors.items() if not _under(k, optional)}
+    for key in own.keys() - given.keys():
+        if key.endswith("num_batches_tracked"):  # files from before torch 0.4.1 have no such counter
+            given[key] = own[key]
+    check_keys({k: tuple(v.shape) for k, v in own.items()}, {k: tuple(v.shape) for k, v in given.items()})
+    with torch.no_grad():
+        for key, value in own.items():
+            value.copy_(given[key])
+
+
+def _under(key: str, prefix: str | None) -> bool:
+    return prefix is not None and (key == prefix or key.startswith(f"{prefix}."))

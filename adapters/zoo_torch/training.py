@@ -1,0 +1,74 @@
+"""The optimizer of one training run: groups by block, the loss, and all that an exact resume needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zoo.cards import Recipe
+from zoo.engine import Array
+from zoo.errors import InputError, WeightsCorruptError
+
+STEP = "step"
+
+
+def make_optimizer(recipe: Recipe, groups: Mapping[str, list[nn.Parameter]]) -> torch.optim.Optimizer:
+    """torch.optim's own, one parameter group for each block; rates are set before every step."""
+    listed = [{"params": parameters, "block": block} for block, parameters in groups.items() if parameters]
+    decay = recipe.weight_decay  # torch's AdamW has a default of its own: always say it
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(listed, lr=recipe.lr, momentum=recipe.momentum, weight_decay=decay)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(listed, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=decay)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, lr: Mapping[str, float]) -> None:
+    """A rate for each group. Raises InputError naming the blocks that `lr` leaves out."""
+    if absent := [group["block"] for group in optimizer.param_groups if group["block"] not in lr]:
+        raise InputError(
+            f"lr has no rate for {', '.join(absent)}: give one for each trainable block and head"
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = float(lr[group["block"]])
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean of -sum(targets * log softmax(logits)); with `weights` [N] the weighted mean. Logits [N, C]."""
+    losses = -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1)
+    return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
+
+
+def step_seed(seed: int, step: int) -> int:
+    """63 bits from (recipe.seed, step number) alone: neighbouring steps and seeds are unrelated."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def slots(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Array]:
+    """Copies of the optimizer's slots as "slot/state key"; names: id(parameter) -> state key."""
+    return {
+        f"{slot}/{names[id(parameter)]}": value.detach().cpu().numpy().copy()
+        for parameter, values in optimizer.state.items()
+        for slot, value in values.items()
+        if value is not None
+    }
+
+
+def load_slots(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], state: Mapping[str, Array]
+) -> None:
+    """Take back what `slots` gave. Raises WeightsCorruptError for slots of other parameters."""
+    optimizer.state.clear()
+    for key, value in state.items():
+        slot, _, name = key.partition("/")
+        if name not in parameters:
+            raise WeightsCorruptError(
+                f"the training state holds {key!r}, which does not train here: freeze the same blocks and "
+                "call start_training with the same recipe before loading it"
+            )
+        parameter = parameters[name]
+        # Adam counts its steps in a scalar that stays on the CPU whatever the parameter's device.
+        device = torch.device("cpu") if slot == STEP else parameter.device
+        optimizer.state[parameter][slot] = torch.from_numpy(np.array(value)).to(device)
