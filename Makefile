@@ -1,0 +1,48 @@
+# Everything starts here; each target creates what it needs. `make demo` and `make test` work on a machine that
+# has only Python 3.11+, make and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: venv demo test test-core test-torch test-tf test-hf check systems bench docs clean
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@rm -rf runs/demo
+	$(BIN)/zoo select examples/tickets.csv --max-latency 5ms --max-size 80MB \
+	  --candidate hf:all-minilm-l6-v2,depth=all --candidate tf:all-minilm-l6-v2,depth=all -o runs/demo
+
+# One pytest process for the core and one for each framework: two frameworks in one process abort each other.
+test: test-core test-torch test-tf test-hf
+
+test-core test-torch test-tf test-hf: test-%: $(STAMP)
+	@echo "== tests/$*"
+	@$(BIN)/python -m pytest tests/$*
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
+	$(BIN)/python scripts/house.py
+
+# The six systems at full size x twelve operations, each cell from a run of this command.
+systems: $(STAMP)
+	$(BIN)/python benchmarks/systems.py
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/startup.py --record
+	$(BIN)/python benchmarks/predict.py --record
+	$(BIN)/python benchmarks/training.py --record
+
+clean:
+	rm -rf $(VENV) runs build dist

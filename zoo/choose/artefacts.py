@@ -1,0 +1,139 @@
+"""From families to ONNX files on disk, each framework in a worker process of its own.
+
+The frameworks work side by side; a crash costs the families of that framework's call and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.choose.candidates import Family
+from zoo.engine import Array
+from zoo.errors import ZooError
+from zoo.graph import OnnxModel, cut_depth
+from zoo.process import Worker
+
+EXPORT_TIMEOUT_S = 900.0
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One candidate's graph without a fitted head. `trunk` holds all depths of its family (or is itself)."""
+
+    id: str
+    path: Path
+    trunk: Path
+    depth: int | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `zoo.jobs.export`."""
+
+    key: str
+    framework: str
+    arguments: Mapping[str, Any]
+
+
+def export_all(
+    requests: Sequence[Request], *, say: Say, threads: int | None = None
+) -> dict[str, dict[str, Any] | ZooError]:
+    """Run every request in its framework's worker; results (or what went wrong) by key."""
+    by_framework: dict[str, list[Request]] = {}
+    for request in requests:
+        by_framework.setdefault(request.framework, []).append(request)
+    results: dict[str, dict[str, Any] | ZooError] = {}
+    with ThreadPoolExecutor(max_workers=max(1, len(by_framework))) as pool:
+        jobs = [pool.submit(_serve, name, todo, say, threads) for name, todo in by_framework.items()]
+        for job in jobs:
+            results.update(job.result())
+    return results
+
+
+def _serve(
+    framework: str, requests: Sequence[Request], say: Say, threads: int | None
+) -> dict[str, dict[str, Any] | ZooError]:
+    env = {"OMP_NUM_THREADS": str(threads or os.cpu_count() or 1)}
+    results: dict[str, dict[str, Any] | ZooError] = {}
+    worker = Worker(framework, env=env)
+    try:
+        for request in requests:
+            say(f"export {request.key}")
+            if not worker.alive:
+                worker = Worker(framework, env=env)
+            try:
+                answer = worker.call("zoo.jobs:export", request.arguments, timeout_s=EXPORT_TIMEOUT_S)
+                results[request.key] = answer
+            except ZooError as error:
+                results[request.key] = error
+    finally:
+        worker.close()
+    return results
+
+
+def export_families(
+    families: Sequence[Family], folder: Path, num_classes: int, *, say: Say
+) -> tuple[list[Artefact], list[tuple[str, ZooError]]]:
+    """Every candidate's graph, and the families that failed. A family costs one load and one export."""
+    requests, names = [], {}
+    for number, family in enumerate(families):
+        key = str(family.id) + ("" if family.depths is None else ",depth=all")
+        path = folder / f"{number}.onnx"
+        names[key] = (family, path)
+        arguments = {
+            "model": family.source,
+            "path": str(path),
+            "depths": None if family.depths is None else list(family.depths),
+            "num_classes": num_classes,
+        }
+        requests.append(Request(key, family.id.framework, arguments))
+    artefacts: list[Artefact] = []
+    lost: list[tuple[str, ZooError]] = []
+    for key, result in export_all(requests, say=say).items():
+        family, path = names[key]
+        if isinstance(result, ZooError):
+            lost.append((key, result))
+        else:
+            artefacts.extend(_members(family, path, result))
+    order = {str(family.id): number for number, family in enumerate(families)}
+    return sorted(artefacts, key=lambda a: (order.get(a.id.partition(",depth=")[0], 0), a.depth or 0)), lost
+
+
+def _members(family: Family, trunk: Path, result: Mapping[str, Any]) -> list[Artefact]:
+    note = str(result["note"])
+    if family.depths is None:
+        return [Artefact(str(family.id), trunk, trunk, None, note)]
+    whole = OnnxModel(trunk)
+    found = []
+    for depth in result["depths"]:
+        path = trunk.with_name(f"{trunk.stem}-depth{depth}.onnx")
+        cut_depth(whole, depth, path)
+        found.append(Artefact(str(family.member(depth)), path, trunk, depth, note))
+    return found
+
+
+class Features:
+    """Features of artefacts on one list of inputs: one pass a trunk, all of its depths at once."""
+
+    def __init__(self, inputs: Sequence[Any]) -> None:
+        self.inputs = inputs
+        self._passes: dict[Path, dict[int | None, Array]] = {}
+
+    def of(self, artefact: Artefact) -> Array:
+        """float32 [N, D]."""
+        if artefact.trunk not in self._passes:
+            model = OnnxModel(artefact.trunk)
+            found: dict[int | None, Array] = {}
+            if artefact.depth is None:
+                found[None] = model.features(self.inputs)
+            else:
+                found.update(model.features_by_depth(self.inputs))
+            self._passes[artefact.trunk] = found
+        return self._passes[artefact.trunk][artefact.depth]

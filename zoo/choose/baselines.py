@@ -1,0 +1,60 @@
+"""'Do I need a backbone?': the majority class, and a bag of words or colours with logistic regression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from zoo.cards import ImagePreprocess
+from zoo.choose.evidence import Evidence, cross_validate
+from zoo.data import Dataset, batches, folds
+from zoo.engine import Array
+
+BINS = 8
+
+
+def majority(data: Dataset, *, k: int, seed: int) -> Evidence:
+    """Always the most frequent class of the fold's training part."""
+    correct = np.zeros(len(data), dtype=bool)
+    for fitted, held in folds(data.targets, k, seed=seed):
+        correct[held] = data.targets[held] == np.bincount(data.targets[fitted]).argmax()
+    return Evidence(correct)
+
+
+def bag_of_words(data: Dataset, *, k: int, seed: int) -> Evidence:
+    """TF-IDF over words and word pairs, logistic regression with C = 10."""
+    texts = np.array([str(text) for text in data.inputs], dtype=object)
+    correct = np.zeros(len(data), dtype=bool)
+    for fitted, held in folds(data.targets, k, seed=seed):
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=400))
+        model.fit(texts[fitted], data.targets[fitted])
+        correct[held] = model.predict(texts[held]) == data.targets[held]
+    return Evidence(correct)
+
+
+def colour_histogram(data: Dataset, *, k: int, seed: int) -> Evidence:
+    """Joint RGB histogram (8 x 8 x 8 bins, square-rooted) of a 64-pixel thumbnail, then the probe."""
+    return cross_validate(_histograms(data), data.targets, k=k, seed=seed)
+
+
+def _histograms(data: Dataset) -> Array:
+    thumbnail = ImagePreprocess(64, 64, resize="exact", resize_to=(64, 64))
+    rows: list[Array] = []
+    for _, batch in batches(data.inputs, thumbnail, batch_size=64):
+        for image in batch["images"]:
+            bins = np.minimum((image * BINS).astype(np.int64), BINS - 1).reshape(3, -1)
+            index = (bins[0] * BINS + bins[1]) * BINS + bins[2]
+            rows.append(np.sqrt(np.bincount(index, minlength=BINS**3) / index.size))
+    return np.asarray(rows, dtype=np.float32)
+
+
+def for_kind(kind: str) -> dict[str, Callable[..., Evidence]]:
+    """The baselines of a kind of data, by the name of their row."""
+    bag = bag_of_words if kind == "text" else colour_histogram
+    name = "TF-IDF + logistic regression" if kind == "text" else "colour histogram + logistic regression"
+    return {"majority class": majority, name: bag}

@@ -1,0 +1,120 @@
+"""`zoo.compare`: quality and cost side by side, over frameworks, without a budget and without a choice."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.cards import Cost
+from zoo.choose import baselines
+from zoo.choose.bench import Model, benchmark, files
+from zoo.choose.evidence import Evidence, cross_validate
+from zoo.choose.parts import DataOptions, typical_tokens
+from zoo.choose.rows import Row, markdown
+from zoo.cost import measure
+from zoo.data import Dataset
+from zoo.errors import DataError, ZooError
+from zoo.graph import OnnxModel
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """rows in the order of the models, baselines last. notes: how the figures came about, a line each."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """The table, and the notes below it."""
+        return "\n".join([markdown(self.rows), "", *self.notes])
+
+
+def compare(
+    models: Sequence[Model],
+    data: Any = None,
+    *,
+    folds: int = 5,
+    threads: int | None = None,
+    seed: int = 0,
+    text: str | None = None,
+    label: str | None = None,
+    on_error: str = "fail",
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Cost of each model, and with data its quality, from the same ONNX artefact.
+
+    A model whose own head has exactly the data's classes is judged as it is (give data it was not trained
+    on); any other by a linear probe on its features, cross-validated over `folds`.
+    """
+    say = progress or (lambda message: None)
+    if data is None:
+        costs = benchmark(list(models), threads=threads, progress=progress)
+        return Comparison(tuple(_cost_row(cost) for cost in costs))
+    dataset = DataOptions(text, label, on_error).open(data)
+    if (fewest := int(np.bincount(dataset.targets).min())) < folds:
+        raise DataError(
+            f"a class has {fewest} examples, too few for {folds} folds: add examples, or lower folds"
+        )
+    with tempfile.TemporaryDirectory(prefix="zoo-compare-") as work:
+        found = files(list(models), Path(work), say=say)
+        rows = _rows(found, dataset, folds=folds, threads=threads, seed=seed, say=say)
+    for name, baseline in baselines.for_kind(dataset.kind).items():
+        rows.append(
+            _quality_row(name, "baseline", "no backbone", baseline(dataset, k=folds, seed=seed), None)
+        )
+    notes = [f"Accuracy on the {len(dataset)} examples of {dataset.source}; p50 at batch 1."]
+    notes += [f"Passed over: {path}: {reason}" for path, reason in dataset.bad]
+    return Comparison(tuple(rows), tuple(notes))
+
+
+def _rows(
+    found: Sequence[tuple[str, Path | ZooError]],
+    dataset: Dataset,
+    *,
+    folds: int,
+    threads: int | None,
+    seed: int,
+    say: Callable[[str], None],
+) -> list[Row]:
+    good = [(name, path) for name, path in found if isinstance(path, Path)]
+    tokens = typical_tokens(dataset, OnnxModel(good[0][1]).preprocess) if good else 128
+    costs = (
+        {c.id: c for c in measure(good, threads=threads, sequence_length=tokens, progress=say)}
+        if good
+        else {}
+    )
+    rows = []
+    for name, path in found:
+        if not isinstance(path, Path):
+            rows.append(Row(name, "failed", str(path).splitlines()[0]))
+            continue
+        say(f"quality of {name}")
+        try:
+            evidence, how = _quality(OnnxModel(path), dataset, folds=folds, seed=seed)
+        except ZooError as error:
+            rows.append(Row(name, "failed", str(error).splitlines()[0], cost=costs[name]))
+            continue
+        rows.append(_quality_row(name, "measured", how, evidence, costs[name]))
+    return rows
+
+
+def _quality(model: OnnxModel, dataset: Dataset, *, folds: int, seed: int) -> tuple[Evidence, str]:
+    if model.num_classes is not None and tuple(model.labels or ()) == dataset.classes:
+        predicted = model.predict(dataset.inputs).argmax(axis=1)
+        return Evidence(np.asarray(predicted == dataset.targets)), "its own head"
+    features = model.features(dataset.inputs)
+    return cross_validate(features, dataset.targets, k=folds, seed=seed), f"linear probe, {folds} folds"
+
+
+def _cost_row(cost: Cost) -> Row:
+    return Row(cost.id, "failed" if cost.error else "measured", cost.error or "", cost=cost)
+
+
+def _quality_row(name: str, status: str, reason: str, evidence: Evidence, cost: Cost | None) -> Row:
+    low, high = evidence.interval
+    return Row(name, status, reason, evidence.accuracy, low, high, cost)

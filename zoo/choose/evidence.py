@@ -1,0 +1,114 @@
+"""What the choice rests on: out-of-fold predictions of a linear probe, and intervals on them.
+
+Probe: multinomial logistic regression on standardised features (Kornblith, Shlens & Le 2019 rank
+transferability so). Its strength C is chosen inside each fold on a part held out of that fold's training
+examples, so that no example ever judges a model it helped to choose.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from zoo.data import folds
+from zoo.engine import Array
+from zoo.train import wilson_interval
+
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """correct: bool [N], one per training example, predicted by a probe that did not see it."""
+
+    correct: Array
+
+    @property
+    def accuracy(self) -> float:
+        """Share of examples predicted right."""
+        return float(self.correct.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval (1927)."""
+        return wilson_interval(int(self.correct.sum()), len(self.correct))
+
+
+def logistic(strength: float) -> Pipeline:
+    """The probe: standardise, then logistic regression."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=400, tol=1e-3))
+
+
+def choose_strength(features: Array, targets: Array, *, seed: int) -> float:
+    """The C with the lowest log loss on a stratified quarter held out."""
+    from sklearn.metrics import log_loss
+
+    fitted, held = folds(targets, 4, seed=seed)[0]
+    classes = np.unique(targets)
+    losses = []
+    for strength in STRENGTHS:
+        probe = logistic(strength).fit(features[fitted], targets[fitted])
+        losses.append(log_loss(targets[held], _aligned(probe, features[held], classes), labels=classes))
+    return STRENGTHS[int(np.argmin(losses))]
+
+
+def _aligned(probe: Pipeline, features: Array, classes: Array) -> Array:
+    """Probabilities with a column for every class, also one the probe never saw."""
+    found = probe.predict_proba(features)
+    out = np.full((len(features), len(classes)), 1e-12)
+    out[:, np.searchsorted(classes, probe.classes_)] = found
+    scaled: Array = out / out.sum(axis=1, keepdims=True)
+    return scaled
+
+
+def cross_validate(features: Array, targets: Array, *, k: int, seed: int) -> Evidence:
+    """Out-of-fold correctness over stratified folds; features [N, D], targets int64 [N]."""
+    correct = np.zeros(len(targets), dtype=bool)
+    for fitted, held in folds(targets, k, seed=seed):
+        strength = choose_strength(features[fitted], targets[fitted], seed=seed)
+        probe = logistic(strength).fit(features[fitted], targets[fitted])
+        correct[held] = probe.predict(features[held]) == targets[held]
+    return Evidence(correct)
+
+
+def hold_out(features: Array, targets: Array, held: Array, held_targets: Array, *, seed: int) -> Evidence:
+    """Correctness on the user's own validation part."""
+    probe = logistic(choose_strength(features, targets, seed=seed)).fit(features, targets)
+    return Evidence(np.asarray(probe.predict(held) == held_targets))
+
+
+def fit_linear_head(features: Array, targets: Array, num_classes: int, *, seed: int) -> tuple[Array, Array]:
+    """The probe on all training examples as one Linear: weight float32 [C, D], bias float32 [C].
+
+    The standardisation is folded in. Two classes become two symmetric rows, so softmax gives the same
+    probabilities as the probe.
+    """
+    probe = logistic(choose_strength(features, targets, seed=seed)).fit(features, targets)
+    scaler, model = probe[0], probe[1]
+    weight, bias = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
+    if len(model.classes_) == 2:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    weight = weight / scaler.scale_
+    bias = bias - weight @ scaler.mean_
+    full_weight = np.zeros((num_classes, weight.shape[1]))
+    full_bias = np.full(num_classes, -30.0)  # a class without a training example is never predicted
+    full_weight[model.classes_], full_bias[model.classes_] = weight, bias
+    return full_weight.astype(np.float32), full_bias.astype(np.float32)
+
+
+def paired_interval(better: Array, other: Array) -> tuple[float, float]:
+    """95 % interval of the difference in accuracy on the same examples.
+
+    Wald's interval after adding half an observation to each cell (Agresti & Min 2005), in [-1, 1].
+    """
+    n = len(better) + 2
+    only_better = float((better & ~other).sum()) + 0.5
+    only_other = float((other & ~better).sum()) + 0.5
+    gap = (only_better - only_other) / n
+    error = math.sqrt(max(only_better + only_other - (only_better - only_other) ** 2 / n, 0.0)) / n
+    return gap - 1.959964 * error, gap + 1.959964 * error

@@ -1,0 +1,65 @@
+"""The user's data in the parts that a choice needs: what it is made on, and what it is tested on once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zoo.cards import TextPreprocess
+from zoo.data import Dataset, open_data, split, token_lengths
+from zoo.errors import DataError
+
+TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True)
+class Parts:
+    """train: where probes are fitted; validation: where they are judged, or None for cross-validation;
+    test: looked at once, by the model that ships.
+    """
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How the data is read: column names, and what happens to files that cannot be read."""
+
+    text: str | None = None
+    label: str | None = None
+    on_error: str = "fail"
+
+    def open(self, data: Any, classes: tuple[str, ...] | None = None) -> Dataset:
+        """One part."""
+        return open_data(data, text=self.text, label=self.label, classes=classes, on_error=self.on_error)
+
+
+def open_parts(
+    data: Any, validation: Any, test: Any, *, options: DataOptions, folds: int, seed: int
+) -> Parts:
+    """Open what is given; without a test part a stratified fifth of the data is held out, seeded."""
+    train = options.open(data)
+    checked = None if validation is None else options.open(validation, train.classes)
+    if test is not None:
+        held = options.open(test, train.classes)
+    else:
+        train, held = split(train, TEST_FRACTION, seed=seed)
+    fewest = int(np.bincount(train.targets, minlength=len(train.classes)).min())
+    if fewest < folds:
+        name = train.classes[int(np.bincount(train.targets, minlength=len(train.classes)).argmin())]
+        raise DataError(
+            f"class {name!r} has {fewest} training examples, too few for {folds} folds "
+            "(a fifth of the data is held out as the test part): add examples, or lower folds"
+        )
+    return Parts(train, checked, held)
+
+
+def typical_tokens(data: Dataset, preprocess: object) -> int:
+    """Median length in tokens of the texts, at least 8: the length at which latency is measured."""
+    if not isinstance(preprocess, TextPreprocess) or not preprocess.tokenizer:
+        return 128
+    return max(8, int(np.median(token_lengths([str(text) for text in data.inputs], preprocess))))

@@ -1,0 +1,305 @@
+"""`zoo.select`: max P(model, data) subject to R(model) <= R_max, by measurement.
+
+Stages, cheap ones first: graphs -> costs -> those over the budget leave with their reason -> features in
+one pass a network -> linear probe, cross-validated -> the rule of `zoo.choose.rule` -> the head goes into
+the graph, which is measured again and evaluated once on the test part, and written.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zoo.cards import Budget, Cost
+from zoo.choose import baselines
+from zoo.choose.artefacts import Artefact, Features, Say, export_families
+from zoo.choose.candidates import expand
+from zoo.choose.evidence import Evidence, cross_validate, fit_linear_head, hold_out
+from zoo.choose.limits import Excess, describe, excesses
+from zoo.choose.parts import DataOptions, Parts, open_parts, typical_tokens
+from zoo.choose.rows import Row
+from zoo.choose.rule import Verdict, judge
+from zoo.choose.selection import Selection
+from zoo.cost import measure
+from zoo.errors import InputError, NothingFitsError, WeightsUnavailableError, WorkerError, ZooError
+from zoo.graph import OnnxModel, write_predict_script
+from zoo.train import evaluate
+
+
+def select(
+    data: Any,
+    *,
+    validation: Any = None,
+    test: Any = None,
+    budget: Budget = Budget(),  # noqa: B008 - frozen
+    candidates: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    tolerance: float = 0.01,
+    folds: int = 5,
+    seed: int = 0,
+    threads: int | None = None,
+    text: str | None = None,
+    label: str | None = None,
+    on_error: str = "fail",
+    progress: Callable[[str], None] | None = None,
+) -> Selection:
+    """The best model within the budget for this data, every loser with its reason.
+
+    data, validation, test: as `zoo.data.open_data` takes them; without `test` a stratified fifth of data is
+    held out for it; without `validation` candidates are judged by cross-validation over `folds`.
+    candidates: ids, globs, `,depth=all`, or a file of these; None: the catalogue's models of the task.
+    out: a folder for model.onnx, predict.py, selection.json, table.md; refused where it is not empty
+    unless `force`. tolerance: the largest gap in accuracy that can be a tie.
+    Raises DataError, InputError, NothingFitsError (with the limit that binds and the nearest candidate).
+    """
+    folder = _prepare(out, force)
+    parts = open_parts(
+        data, validation, test, options=DataOptions(text, label, on_error), folds=folds, seed=seed
+    )
+    settings = {"tolerance": tolerance, "folds": folds, "seed": seed, "source": parts.train.source}
+    run = _Run(parts, budget, folder, threads, settings, progress or (lambda message: None))
+    with tempfile.TemporaryDirectory(prefix="zoo-select-") as work:
+        return run.go(candidates, Path(work))
+
+
+def _prepare(out: str | Path | None, force: bool) -> Path | None:
+    if out is None:
+        return None
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: give a folder for the results")
+    if folder.is_dir() and any(folder.iterdir()) and not force:
+        raise InputError(
+            f"{folder} is not empty: choose another folder, or --force to write over its results"
+        )
+    return folder
+
+
+@dataclass
+class _Run:
+    """One selection under way. rows grow as results come; each stage writes what is known so far."""
+
+    parts: Parts
+    budget: Budget
+    folder: Path | None
+    threads: int | None
+    settings: dict[str, Any]
+    say: Say
+    rows: dict[str, Row] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def go(self, candidates: Sequence[str] | None, work: Path) -> Selection:
+        """All stages in order."""
+        artefacts = self._timed("export", lambda: self._graphs(candidates, work))
+        costs = self._timed("measure", lambda: self._costs(artefacts))
+        fitting = self._within(artefacts, costs)
+        features = Features(list(self.parts.train.inputs))
+        evidence = self._timed("probe", lambda: self._evidence(fitting, features, costs))
+        verdict = judge(evidence, costs, tolerance=self.settings["tolerance"])
+        by_id = {artefact.id: artefact for artefact in fitting}
+        return self._timed("ship", lambda: self._ship(verdict, by_id, features, evidence, work))
+
+    def _timed(self, stage: str, action: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        result = action()
+        self.seconds[stage] = time.perf_counter() - started
+        self._save()
+        return result
+
+    def _save(self, selection: Selection | None = None) -> None:
+        """Write what is known by now, so that Ctrl-C loses nothing that was measured."""
+        if self.folder is not None and selection is None:
+            partial = Selection("", "not finished", self.budget, tuple(self.rows.values()), self.settings)
+            partial.write(self.folder)
+        elif self.folder is not None and selection is not None:
+            selection.write(self.folder)
+
+    # --- stages
+    def _graphs(self, candidates: Sequence[str] | None, work: Path) -> list[Artefact]:
+        families, lost = expand(candidates, self.parts.train.kind)
+        classes = len(self.parts.train.classes)
+        artefacts, failed = export_families(families, work, classes, say=self.say)
+        for name, error in (*lost, *failed):
+            self._lost(name, error)
+        kind = "images" if self.parts.train.kind == "image" else "input_ids"
+        wrong = [a for a in artefacts if kind not in OnnxModel(a.trunk).inputs]
+        for artefact in wrong:
+            self.rows[artefact.id] = Row(artefact.id, "failed", f"does not take {self.parts.train.kind} data")
+        good = [artefact for artefact in artefacts if artefact not in wrong]
+        if not good:
+            reasons = "; ".join(f"{row.id}: {row.reason}" for row in self.rows.values())
+            raise (
+                type(failed[0][1])(f"no candidate could be loaded. {reasons}")
+                if failed
+                else InputError(reasons)
+            )
+        return good
+
+    def _lost(self, name: str, error: ZooError) -> None:
+        status = "unreachable" if isinstance(error, WeightsUnavailableError) else "failed"
+        reason = str(error).splitlines()[0] if not isinstance(error, WorkerError) else str(error)[:300]
+        self.rows[name] = Row(name, status, reason.replace("\n", " "))
+
+    def _costs(self, artefacts: Sequence[Artefact]) -> dict[str, Cost]:
+        tokens = typical_tokens(self.parts.train, OnnxModel(artefacts[0].trunk).preprocess)
+        self.settings["sequence_length"] = tokens if self.parts.train.kind == "text" else None
+        pairs = [(artefact.id, artefact.path) for artefact in artefacts]
+        costs = measure(pairs, threads=self.threads, sequence_length=tokens, progress=self.say)
+        return {cost.id: cost for cost in costs}
+
+    def _within(self, artefacts: Sequence[Artefact], costs: dict[str, Cost]) -> list[Artefact]:
+        fitting, over = [], {}
+        for artefact in artefacts:
+            cost = costs[artefact.id]
+            broken = excesses(cost, self.budget)
+            if cost.error:
+                self.rows[artefact.id] = Row(artefact.id, "failed", cost.error, cost=cost)
+            elif broken:
+                over[artefact.id] = broken[0]
+                reason = ", ".join(map(str, broken))
+                self.rows[artefact.id] = Row(artefact.id, "over budget", reason, cost=cost)
+            else:
+                fitting.append(artefact)
+        self._save()
+        if not fitting:
+            raise self._nothing_fits(over)
+        return fitting
+
+    def _nothing_fits(self, over: dict[str, Excess]) -> ZooError:
+        if not over:
+            reasons = "; ".join(f"{row.id}: {row.reason}" for row in self.rows.values())
+            return WorkerError(f"no candidate could be measured. {reasons}")
+        nearest = min(over, key=lambda name: (over[name].ratio, name))
+        worst = over[nearest]
+        table = f" The table is in {self.folder}/table.md." if self.folder else ""
+        return NothingFitsError(
+            f"none of {len(over)} candidates fits {describe(self.budget)}. The nearest is {nearest}: {worst}. "
+            f"Raise that limit to {worst.value:.3g} {worst.unit}, or add smaller candidates.{table}",
+            limit=worst.limit,
+            nearest=nearest,
+        )
+
+    def _evidence(
+        self, fitting: Sequence[Artefact], features: Features, costs: dict[str, Cost]
+    ) -> dict[str, Evidence]:
+        train, k, seed = self.parts.train, self.settings["folds"], self.settings["seed"]
+        found: dict[str, Evidence] = {}
+        held = Features(list(self.parts.validation.inputs)) if self.parts.validation else None
+        for artefact in fitting:
+            self.say(f"probe {artefact.id}")
+            x = features.of(artefact)
+            if held is not None and self.parts.validation is not None:
+                targets = self.parts.validation.targets
+                result = hold_out(x, train.targets, held.of(artefact), targets, seed=seed)
+            else:
+                result = cross_validate(x, train.targets, k=k, seed=seed)
+            found[artefact.id] = result
+            self.rows[artefact.id] = _row(artefact.id, "within", "", result, costs[artefact.id])
+        for name, baseline in baselines.for_kind(train.kind).items():
+            self.say(f"baseline {name}")
+            self.rows[name] = _row(name, "baseline", "no backbone", baseline(train, k=k, seed=seed), None)
+        return found
+
+    def _ship(
+        self,
+        verdict: Verdict,
+        artefacts: dict[str, Artefact],
+        features: Features,
+        evidence: dict[str, Evidence],
+        work: Path,
+    ) -> Selection:
+        """The first candidate of the order whose finished file is still within the budget."""
+        target = self.folder or work
+        for name in verdict.order:
+            self.say(f"head of {name}")
+            train = self.parts.train
+            x = features.of(artefacts[name])
+            weight, bias = fit_linear_head(x, train.targets, len(train.classes), seed=self.settings["seed"])
+            made = OnnxModel(artefacts[name].path).with_head(
+                weight, bias, labels=train.classes, path=work / "shipped.onnx"
+            )
+            tokens = self.settings["sequence_length"] or 128
+            cost = measure([(name, made.path)], threads=self.threads, sequence_length=tokens)[0]
+            broken = excesses(cost, self.budget)
+            if not broken:
+                return self._finish(name, verdict, evidence, made, cost, target)
+            reason = "measured again with its head: " + ", ".join(map(str, broken))
+            self.rows[name] = _row(name, "over budget", reason, evidence[name], cost)
+        raise NothingFitsError(
+            f"every candidate went over {describe(self.budget)} when measured again: the limit is within the "
+            "noise of this machine; raise it a little"
+        )
+
+    def _finish(
+        self,
+        name: str,
+        verdict: Verdict,
+        evidence: dict[str, Evidence],
+        made: OnnxModel,
+        cost: Cost,
+        target: Path,
+    ) -> Selection:
+        for loser in verdict.order:
+            if self.rows[loser].status != "over budget" and loser != name:
+                status = "tied" if loser in verdict.tied else "within"
+                reason = verdict.reasons.get(loser, "fell back")
+                self.rows[loser] = _row(loser, status, reason, evidence[loser], self.rows[loser].cost)
+        why = self._why(name, verdict, evidence, cost)
+        self.rows[name] = _row(name, "chosen", "the cheapest of the best", evidence[name], cost)
+        test = evaluate(made.predict(self.parts.test.inputs), self.parts.test.targets, made.labels or ())
+        if self.folder is not None:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made.path, target / "model.onnx")
+            write_predict_script(target)
+        first = self.parts.test.inputs[0]
+        example = f'"{first}"' if isinstance(first, str | Path) else "INPUT"
+        selection = Selection(
+            name,
+            why,
+            self.budget,
+            self._ordered(),
+            self.settings,
+            cost,
+            test,
+            self.seconds,
+            self.folder,
+            example,
+        )
+        self._save(selection)
+        return selection
+
+    def _ordered(self) -> tuple[Row, ...]:
+        rank = {"chosen": 0, "tied": 1, "within": 2, "baseline": 3, "over budget": 4, "failed": 5}
+        return tuple(
+            sorted(self.rows.values(), key=lambda r: (rank.get(r.status, 6), -(r.accuracy or 0.0), r.id))
+        )
+
+    def _why(self, name: str, verdict: Verdict, evidence: dict[str, Evidence], cost: Cost) -> str:
+        low, high = evidence[name].interval
+        how = "on the validation part" if self.parts.validation else "cross-validated"
+        count = len(evidence[name].correct)
+        lines = [
+            f"Ship {name}: accuracy {evidence[name].accuracy:.3f} ({low:.3f} to {high:.3f}, {how} on {count} "
+            f"examples), p50 {cost.latency_p50_ms:.3g} ms, {cost.size_mb:.1f} MB, within {describe(self.budget)}."
+        ]
+        if len(verdict.tied) > 1:
+            lines.append(f"{len(verdict.tied) - 1} more tie with the best in quality; this one costs least.")
+        floor = max(
+            (r for r in self.rows.values() if r.status == "baseline"), key=lambda r: r.accuracy or 0.0
+        )
+        if (floor.accuracy or 0.0) >= evidence[name].accuracy - self.settings["tolerance"]:
+            lines.append(f"{floor.id} does as well ({floor.accuracy:.3f}): you may not need a backbone.")
+        else:
+            lines.append(f"Without a backbone, {floor.id} reaches {floor.accuracy:.3f}.")
+        return " ".join(lines)
+
+
+def _row(name: str, status: str, reason: str, evidence: Evidence, cost: Cost | None) -> Row:
+    low, high = evidence.interval
+    return Row(name, status, reason, evidence.accuracy, low, high, cost)

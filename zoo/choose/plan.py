@@ -1,0 +1,95 @@
+"""`zoo select --plan`: what would be downloaded and about how long it takes, before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zoo import registry
+from zoo.choose.candidates import Family, expand
+from zoo.choose.parts import DataOptions
+from zoo.packaged import packaged
+from zoo.weights import mirrored
+
+# Rough rates of a 2-core machine, from benchmarks/RESULTS.md; the plan says that they are rough.
+EXPORT_S = {"torch": 8.0, "hf": 12.0, "tf": 25.0}
+MEASURE_S, PROBE_S, GMACS_PER_S = 2.0, 3.0, 25.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One network of the plan: how many candidates it gives, its weights, seconds to expect."""
+
+    name: str
+    candidates: int
+    weights: str
+    download_mb: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `zoo.select` with the same arguments would do."""
+
+    steps: tuple[Step, ...]
+    examples: int
+    lost: tuple[tuple[str, str], ...] = ()
+
+    def lines(self) -> list[str]:
+        """The plan for a person, a line each."""
+        found = [
+            f"{step.name}: {step.candidates} candidate(s), {step.weights}"
+            + (f" (about {step.download_mb:.0f} MB)" if step.download_mb else "")
+            + f", about {step.seconds:.0f} s"
+            for step in self.steps
+        ]
+        found += [f"{name}: {reason}" for name, reason in self.lost]
+        total = sum(step.seconds for step in self.steps)
+        download = sum(step.download_mb for step in self.steps)
+        return [
+            *found,
+            f"In all: {sum(s.candidates for s in self.steps)} candidates on {self.examples} examples, up to "
+            f"{download:.0f} MB to download, about {total:.0f} s on 2 cores (a rough estimate).",
+        ]
+
+
+def plan(
+    data: Any,
+    *,
+    candidates: Sequence[str] | None = None,
+    text: str | None = None,
+    label: str | None = None,
+    on_error: str = "fail",
+) -> Plan:
+    """Read the data and the catalogue, load nothing, download nothing."""
+    dataset = DataOptions(text, label, on_error).open(data)
+    families, lost = expand(candidates, dataset.kind)
+    steps = tuple(_step(family, len(dataset)) for family in families)
+    return Plan(steps, len(dataset), tuple((name, str(error)) for name, error in lost))
+
+
+def _step(family: Family, examples: int) -> Step:
+    card = registry.card(family.id)
+    count = 1 if family.depths is None else len(family.depths or (card.depths if card else ())) or 1
+    macs = card.macs_g if card and card.macs_g else 1.0
+    seconds = EXPORT_S.get(family.id.framework, 15.0) + count * (MEASURE_S + PROBE_S)
+    weights, download = _weights(family)
+    return Step(str(family.id), count, weights, download, seconds + examples * macs / GMACS_PER_S)
+
+
+def _weights(family: Family) -> tuple[str, float]:
+    """Where the weights would come from, and the MB to download."""
+    model = family.id
+    if model.weights == "none":
+        return "random weights", 0.0
+    if registry.is_local(model.name) or registry.is_local(model.weights):
+        return "local weights", 0.0
+    if packaged(model.name) is not None:
+        return "weights from an installed package", 0.0
+    card = registry.card(model)
+    file = card.weights[0].file if card and card.weights else None
+    if file and mirrored(file) is not None:
+        return f"{file} from the mirror", 0.0
+    size = 4e-6 * card.params if card and card.params else 0.0
+    return f"to download unless cached: {file or model.name}", size
