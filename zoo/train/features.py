@@ -6,7 +6,7 @@ per (graph's identity, data). Parity with the live backbone is checked when the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from zoo.cards import Preprocess, fingerprint
 from zoo.data import Dataset
 from zoo.engine import Array, Engine
-from zoo.errors import DataError, ModelFileError
+from zoo.errors import DataError, ExportMismatchError, ModelFileError
 from zoo.files import atomic_file, cache_dir
 from zoo.graph import OnnxModel, export_engine
 from zoo.graph.parity import check_engine
@@ -75,17 +75,31 @@ class FeatureCache:
 
 
 def backbone_graph(engine: Engine, key: str, *, model_id: str, versions: Mapping[str, str]) -> OnnxModel:
-    """The backbone's ONNX graph, exported where the cache has none under `key`. Its head may be any.
+    """The backbone's ONNX graph, exported where the cache has no good one under `key`. Its head may be any.
 
     Raises ExportError, ExportMismatchError.
     """
-    path = cache_dir() / "graphs" / fingerprint([key, model_id]) / "model.onnx"
-    if path.is_file():
+    path = _graph_path(key, model_id)
+    if (cached := _cached_graph(path)) is not None:
         try:
-            return OnnxModel(path)
-        except ModelFileError:
-            path.unlink()  # damaged: make it again
+            check_engine(engine, cached.session, "features")
+        except (ExportMismatchError, ModelFileError):
+            path.unlink()  # changed on disk: it is made again
+        else:
+            return cached
     return export_engine(engine, path, model_id=model_id, versions=versions)
+
+
+def _graph_path(key: str, model_id: str) -> Path:
+    return cache_dir() / "graphs" / fingerprint([key, model_id]) / "model.onnx"
+
+
+def _cached_graph(path: Path) -> OnnxModel | None:
+    try:
+        return OnnxModel(path) if path.is_file() else None
+    except ModelFileError:
+        path.unlink()  # truncated: it is made again
+        return None
 
 
 def export(engine: Engine, path: Path, *, model_id: str, versions: Mapping[str, str]) -> OnnxModel:
@@ -94,22 +108,26 @@ def export(engine: Engine, path: Path, *, model_id: str, versions: Mapping[str, 
     A linear head goes onto the cached graph of its backbone where training made one; else all is exported.
     Raises ExportError, ExportMismatchError, StorageError; nothing is left at `path` then.
     """
-    head = engine.head()
-    if head is None or not can_be_cached(engine):
+    head, cached = engine.head(), None
+    if can_be_cached(engine):
+        key = backbone_key(engine, engine.preprocess, versions)
+        cached = _cached_graph(_graph_path(key, model_id))
+    if cached is None or head is None:
         return export_engine(engine, path, model_id=model_id, versions=versions)
-    key = backbone_key(engine, engine.preprocess, versions)
-    graph = backbone_graph(engine, key, model_id=model_id, versions=versions)
     with atomic_file(path) as new:
-        graph.with_head(*head, labels=engine.labels, path=new)
+        cached.with_head(*head, labels=engine.labels, path=new)
         check_engine(engine, open_session(new), "features")
     return OnnxModel(path)
 
 
-def features_of(graph: OnnxModel, columns: int, key: str, data: Dataset, cache: FeatureCache) -> Array:
-    """float32 [N, columns] of a data set, from the cache or through the graph. key: of the backbone."""
+def features_of(
+    graph: Callable[[], OnnxModel], columns: int, key: str, data: Dataset, cache: FeatureCache
+) -> Array:
+    """float32 [N, columns] of a data set, from the cache, else through the graph. key: of the backbone."""
     key = f"{key}-{data.fingerprint()}"
     if (found := cache.get(key)) is not None:
         return found
+    model = graph()
     starts = range(0, len(data), CHUNK)
-    chunks = (graph.features(data.inputs[start : start + CHUNK]) for start in starts)
+    chunks = (model.features(data.inputs[start : start + CHUNK]) for start in starts)
     return cache.put(key, len(data), columns, chunks)

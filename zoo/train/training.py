@@ -7,6 +7,7 @@ once and the head is trained on them in numpy, which gives the same head at a fr
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def fit(
     plan = _plan(engine, train, validation, run_dir, identity, progress=progress)
     if key is None or cache is None:
         return run(_network(engine, train, validation), recipe, plan, resumed)
-    graph = backbone_graph(engine, key, model_id=model_id, versions=versions or {})
+    graph = functools.cache(lambda: backbone_graph(engine, key, model_id=model_id, versions=versions or {}))
     features = [
         None if data is None else features_of(graph, engine.feature_dim, key, data, cache)
         for data in (train, validation)
