@@ -19,7 +19,6 @@ from zoo_torch import texts, vision
 from zoo_torch.anatomy import Anatomy, default_blocks
 from zoo_torch.engine import TorchEngine
 
-
 PUBLISHED = {"bert": texts.BERT_BASE}
 
 

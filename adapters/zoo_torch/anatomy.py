@@ -113,6 +113,23 @@ class Owners:
         return self.of(name) or self._last
 
 
+def around(
+    module: nn.Module, path: str, *, leave_out: str | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the parts (and loose parameters) that stand before and after the list of layers at `path`."""
+    before: list[str] = []
+    after: list[str] = []
+    side, holders = before, {"", *(path[:i] for i, letter in enumerate(path) if letter == ".")}
+    for name, part in module.named_modules():
+        if name == path:
+            side = after
+        elif name in holders:
+            before += [f"{name}.{p}".lstrip(".") for p, _ in part.named_parameters(recurse=False)]
+        elif name.rpartition(".")[0] in holders and name != leave_out:
+            side.append(name)
+    return tuple(before), tuple(after)
+
+
 def default_blocks(module: nn.Module, head: str) -> dict[str, tuple[str, ...]]:
     """Top-level children (or parameters of the root) that hold more than the head, in their order."""
     keys = [key for key in module.state_dict() if key != head and not key.startswith(f"{head}.")]

@@ -24,7 +24,7 @@ from zoo.engine import LoadRequest
 from zoo.errors import InputError, UnknownModelError, WeightsCorruptError
 from zoo.packaged import packaged
 from zoo_torch import folders
-from zoo_torch.anatomy import Anatomy, Tensors, seeded
+from zoo_torch.anatomy import Anatomy, Tensors, around, seeded
 from zoo_torch.checkpoints import fill, read_weights
 from zoo_torch.engine import NO_HEAD, TorchEngine
 
@@ -120,7 +120,7 @@ def pooling_of(folder: Path | None, config: Any) -> str:
 def anatomy_of(module: Any, pooling: str) -> Anatomy:
     """How a transformers text backbone is read."""
     path, count = _layers(module), int(module.config.num_hidden_layers)
-    before, after = _around(module, path)
+    before, after = around(module, path)
     unit = path.rpartition(".")[2]
     blocks = {"embeddings": before, **{f"{unit}.{i}": (f"{path}.{i}",) for i in range(count)}}
     last = list(blocks)[-1]
@@ -143,21 +143,6 @@ def _layers(module: Any) -> str:
         if isinstance(part, nn.ModuleList) and len(part) == count:
             return name
     raise InputError(f"the zoo cannot read the layers of a {type(module).__name__} yet")
-
-
-def _around(module: nn.Module, path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the parts (and loose parameters) that stand before and after the list of layers at `path`."""
-    before: list[str] = []
-    after: list[str] = []
-    side, holders = before, {"", *(path[:i] for i, letter in enumerate(path) if letter == ".")}
-    for name, part in module.named_modules():
-        if name == path:
-            side = after
-        elif name in holders:
-            before += [f"{name}.{p}".lstrip(".") for p, _ in part.named_parameters(recurse=False)]
-        elif name.rpartition(".")[0] in holders:
-            side.append(name)
-    return tuple(before), tuple(after)
 
 
 def _features(pool: Callable[[Tensor, Tensor], Tensor], module: Any, tensors: Tensors) -> Tensor:
@@ -259,7 +244,7 @@ def _make(
 ) -> TorchEngine:
     if request.size is not None:
         raise InputError(f"size= is for images: {request.name} reads texts")
-    _set_depth(config, request)
+    _check_depth(config, request)
     if hasattr(config, "use_cache"):
         config.use_cache = False  # a cache of keys and values is for generating text
     if folder is None or random:
@@ -268,6 +253,8 @@ def _make(
         module = folders.pretrained(_class(config), folder, config, _options(config))
     if tensors is not None:
         fill(module, _own_part(module, tensors))
+    if request.depth is not None:
+        _truncate(module, request.depth)
     pooling, preprocess = pooling_of(folder, config), preprocess_of(folder, config)
     engine = _engine(module, pooling, preprocess, device=request.device)
     if request.num_classes is not None:
@@ -275,7 +262,7 @@ def _make(
     return engine
 
 
-def _set_depth(config: Any, request: LoadRequest) -> None:
+def _check_depth(config: Any, request: LoadRequest) -> None:
     full = int(config.num_hidden_layers)
     if request.depth is None:
         return
@@ -283,7 +270,12 @@ def _set_depth(config: Any, request: LoadRequest) -> None:
         raise InputError(f"the zoo cannot cut a {config.model_type} in depth yet")
     if not 0 <= request.depth <= full:
         raise InputError(f"{request.name} has depths 0 to {full}, not {request.depth}")
-    config.num_hidden_layers = request.depth
+
+
+def _truncate(module: Any, depth: int) -> None:
+    """Keep the first `depth` layers. Cut after filling, so that random weights are the whole network's too."""
+    del module.get_submodule(_layers(module))[depth:]
+    module.config.num_hidden_layers = depth
 
 
 def _engine(
