@@ -72,11 +72,13 @@ def find_ports(model: onnx.ModelProto, preprocess: Preprocess, path: Path, *, ou
     features = outputs.get(surgery.depth_output(depths[-1]) if depths else FEATURES)
     held = {tensor.name for tensor in model.graph.initializer}
     given = [value for value in model.graph.input if value.name not in held]
-    image = isinstance(preprocess, ImagePreprocess)
-    first = _image_input(given, path) if image else given[0] if given else None
+    first = next(iter(given), None)
+    channels_last = False
+    if isinstance(preprocess, ImagePreprocess):
+        first, channels_last = _image_input(given, preprocess, path)
     return Ports(
-        inputs=_image_port(first) if image and first is not None else _text_ports(given, preprocess, path),
-        channels_last=image and first is not None and _sizes(first)[-1] == 3 and _sizes(first)[1] != 3,
+        inputs=_input_ports(given, preprocess, path),
+        channels_last=channels_last,
         fixed_batch=_sizes(first)[0] if first is not None else None,
         logits=logits.name if logits is not None else None,
         probabilities=logits is not None and _made_by(model, logits.name) == "Softmax",
@@ -102,29 +104,38 @@ def _made_by(model: onnx.ModelProto, name: str) -> str:
     return next((node.op_type for node in model.graph.node if name in node.output), "")
 
 
-def _image_input(given: Sequence[onnx.ValueInfoProto], path: Path) -> onnx.ValueInfoProto:
+def _image_input(
+    given: Sequence[onnx.ValueInfoProto], preprocess: ImagePreprocess, path: Path
+) -> tuple[onnx.ValueInfoProto, bool]:
+    """The image input, and whether its channels come last. Raises ModelFileError where none fits."""
     found = [value for value in given if len(_sizes(value)) == 4]
     if len(given) != 1 or not found:
         raise ModelFileError(f"{path} takes {_listed(given)}: no image model (one array of four axes)")
     if found[0].type.tensor_type.elem_type != TensorProto.FLOAT:
         raise ModelFileError(f"{path} takes {_listed(given)}, which is not float32: convert it to float32")
-    return found[0]
+    sizes = _sizes(found[0])
+    channels_last = sizes[-1] == 3 and sizes[1] != 3
+    declared = sizes[1:3] if channels_last else sizes[2:]
+    made = [preprocess.height, preprocess.width]
+    if any(a is not None and a != b for a, b in zip(declared, made, strict=True)):
+        raise ModelFileError(
+            f"{path} takes {_listed(given)}; the preprocess makes {made[0]} x {made[1]} pixels"
+        )
+    return found[0], channels_last
 
 
-def _image_port(value: onnx.ValueInfoProto) -> Mapping[str, tuple[str, type[np.generic]]]:
-    return {IMAGES: (value.name, np.float32)}
-
-
-def _text_ports(
+def _input_ports(
     given: Sequence[onnx.ValueInfoProto], preprocess: Preprocess, path: Path
 ) -> Mapping[str, tuple[str, type[np.generic]]]:
-    wanted = () if isinstance(preprocess, ImagePreprocess) else preprocess.inputs
+    if isinstance(preprocess, ImagePreprocess):
+        return {IMAGES: (given[0].name, np.float32)}
     types = {value.name: value.type.tensor_type.elem_type for value in given}
-    if not set(types) <= set(wanted) or "input_ids" not in types:
-        raise ModelFileError(f"{path} takes {_listed(given)}; the preprocess makes {', '.join(wanted)}")
+    if not set(types) <= set(preprocess.inputs) or "input_ids" not in types:
+        made = ", ".join(preprocess.inputs)
+        raise ModelFileError(f"{path} takes {_listed(given)}; the preprocess makes {made}")
     if strange := [name for name in types if types[name] not in TEXT_DTYPES]:
         raise ModelFileError(f"{path}: its input {', '.join(strange)} is neither int64 nor int32")
-    return {name: (name, TEXT_DTYPES[types[name]]) for name in wanted if name in types}
+    return {name: (name, TEXT_DTYPES[types[name]]) for name in preprocess.inputs if name in types}
 
 
 def _listed(values: Sequence[onnx.ValueInfoProto]) -> str:

@@ -13,7 +13,7 @@ import onnxruntime
 from zoo import cost, data
 from zoo.cards import Cost, ImagePreprocess, Preprocess
 from zoo.engine import Array, Batch
-from zoo.errors import HeadMissingError, ModelFileError
+from zoo.errors import HeadMissingError, InputError, ModelFileError
 from zoo.graph import metadata, variants
 from zoo.graph.ports import Ports, find_ports
 from zoo.graph.session import ORT_ERRORS, load_proto, open_session, run_session
@@ -44,6 +44,8 @@ class OnnxModel:
         Raises ModelFileError for what is no ONNX model, keeps weights outside its folder, lacks metadata
         when no preprocess is given, or has another preprocess than the one given.
         """
+        if threads is not None and threads < 1:
+            raise InputError(f"threads {threads}: must be 1 or more, or None for all that are available")
         self.path, self.threads = Path(path), threads
         model = load_proto(self.path)
         stored = metadata.read(model, self.path)
@@ -150,7 +152,7 @@ class OnnxModel:
         image = isinstance(self.preprocess, ImagePreprocess)
         items = data.open_inputs(inputs, kind="image" if image else "text")
         # Texts of like length together: padding to the longest of a mixed batch is wasted computing.
-        order = None if image else np.argsort([-len(text) for text in items], kind="stable")
+        order = None if image else np.argsort([-len(str(text)) for text in items], kind="stable")
         found: list[Array] = []
         for indices, batch in data.batches(
             items, self.preprocess, batch_size=batch_size, order=order, threads=DECODING_THREADS

@@ -1,20 +1,33 @@
-"""Writing predict.py: the shortest program that uses the file, for whoever will not install Backbone Zoo."""
+"""Writing predict.py: the shortest program that uses the file, for whoever will not install Backbone Zoo.
+
+`predict_image.py` and `predict_text.py` beside this file are what is written: programs that run as they are.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from zoo.cards import ImagePreprocess
+from zoo.errors import ModelFileError
 from zoo.files import atomic_file
+from zoo.graph import metadata
+from zoo.graph.session import load_proto
 
-TEMPLATE = Path(__file__).with_name("predict_template.py")
+HERE = Path(__file__).parent
 
 
 def write_predict_script(folder: Path | str, *, model: str = "model.onnx") -> Path:
     """Write folder/predict.py, which classifies with `model` (a file name) beside it.
 
-    The script needs only onnxruntime, numpy, and Pillow or tokenizers. Raises StorageError.
+    The script needs only onnxruntime, numpy, and Pillow or tokenizers: it is about 20 statements, so that it
+    can be read. Raises ModelFileError where `model` is not there or not ours, StorageError.
     """
-    text = TEMPLATE.read_text(encoding="utf-8")
+    file = Path(folder) / model
+    preprocess = metadata.read(load_proto(file), file).preprocess
+    if preprocess is None:
+        raise ModelFileError(f"{file} does not say how its inputs are prepared: no script can use it")
+    kind = "image" if isinstance(preprocess, ImagePreprocess) else "text"
+    text = (HERE / f"predict_{kind}.py").read_text(encoding="utf-8")
     path = Path(folder) / "predict.py"
     with atomic_file(path) as temporary:
         temporary.write_text(text.replace('"model.onnx"', _quoted(model)), encoding="utf-8")
@@ -22,5 +35,5 @@ def write_predict_script(folder: Path | str, *, model: str = "model.onnx") -> Pa
 
 
 def _quoted(name: str) -> str:
-    """The name in double quotes, as the template has it."""
+    """The name in double quotes, as the script has it."""
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
