@@ -29,6 +29,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         yield temporary
         temporary.replace(path)
+    except StorageError as error:  # a writer inside was given the temporary path: the user knows the other
+        raise StorageError(str(error).replace(str(temporary), str(path))) from error
     except OSError as error:
         raise storage_error(path, error) from error
     finally:

@@ -10,6 +10,7 @@ import errno
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Annotated, Any
@@ -74,6 +75,12 @@ for group in (models, training, predicting, costs, selecting):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `zoo` with `arguments` (default: the process's own); returns the exit code, never raises."""
     chosen = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        return _run(chosen)
+
+
+def _run(chosen: list[str]) -> int:
     try:
         code = app(args=chosen, prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
@@ -90,6 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         return _interrupted(chosen)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """Without the line of code that warned: who types commands does not read it."""
+    _say(f"warning: {message}")
 
 
 def explain(error: Exception, arguments: Sequence[str] = ()) -> tuple[str, int]:
@@ -118,6 +130,7 @@ def _usage(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "zoo"
     message = str(getattr(error, "format_message", lambda: str(error))())
+    message = message.replace("Value error, ", "")  # pydantic's, in typer's words for a choice that is none
     end = "" if message.endswith((".", "?")) else "."
     return f"error: {message[:1].lower()}{message[1:]}{end} `{path} --help` shows what there is."
 

@@ -62,14 +62,15 @@ def bench_command(
     sizes = integers(batch_size, "--batch-size")
     from zoo import choose
 
-    costs = choose.benchmark(
-        models,
-        batch_sizes=sizes,
-        threads=threads,
-        sequence_length=sequence_length,
-        min_seconds=min_seconds,
-        progress=tables.note,
-    )
+    with tables.progress() as say:
+        costs = choose.benchmark(
+            models,
+            batch_sizes=sizes,
+            threads=threads,
+            sequence_length=sequence_length,
+            min_seconds=min_seconds,
+            progress=say,
+        )
     if json:
         tables.print_json(costs)
     elif csv:
@@ -77,15 +78,16 @@ def bench_command(
     else:
         _table(costs)
     if costs and all(cost.error for cost in costs):
-        raise WorkerError("none of these could be measured; the reasons are in the table")
+        raise WorkerError("none of these could be measured; the reasons are above")
 
 
 def _table(costs: list[Cost]) -> None:
-    tables.print_table(HEADERS, [_cells(c) for c in costs if not c.error], right=HEADERS[1:])
-    for cost in costs:
-        if cost.error:
-            typer.echo(f"\n{cost.id} could not be measured: {cost.error}")
-    typer.echo(f"\n{_conditions(costs)}")
+    good = [cost for cost in costs if not cost.error]
+    if good:
+        tables.print_table(HEADERS, [_cells(cost) for cost in good], right=HEADERS[1:])
+        typer.echo(f"\n{_conditions(good)}")
+    for name, reason in dict.fromkeys((cost.id, cost.error) for cost in costs if cost.error):
+        typer.echo(f"\n{name} could not be measured: {reason}")
 
 
 def _cells(cost: Cost) -> tuple[str, ...]:
@@ -105,13 +107,11 @@ def _cells(cost: Cost) -> tuple[str, ...]:
 
 def _conditions(costs: list[Cost]) -> str:
     """Under which conditions these figures hold, in one line."""
-    good = next((c for c in costs if not c.error), None)
-    if good is None:
-        return ""
-    text = f"{good.threads} thread{'s' if good.threads != 1 else ''}"
-    if any(c.sequence_length for c in costs):
-        text += f", texts of {next(c.sequence_length for c in costs if c.sequence_length)} tokens"
-    machine = ", ".join(f"{k} {v}" for k, v in good.machine.items())
+    first = costs[0]
+    text = f"{first.threads} thread{'s' if first.threads != 1 else ''}"
+    if tokens := next((c.sequence_length for c in costs if c.sequence_length), None):
+        text += f", texts of {tokens} tokens"
+    machine = ", ".join(f"{k} {v}" for k, v in first.machine.items())
     return f"{text}; {machine}. A percentile without enough samples is blank."
 
 
@@ -139,16 +139,9 @@ def compare_command(
     """Quality on your data and cost side by side, over frameworks."""
     from zoo import choose
 
-    comparison = choose.compare(
-        models,
-        data,
-        threads=threads,
-        seed=seed,
-        text=text_column,
-        label=label_column,
-        on_error=on_error.value,
-        progress=tables.note,
-    )
+    reading: dict[str, Any] = {"text": text_column, "label": label_column, "on_error": on_error.value}
+    with tables.progress() as say:
+        comparison = choose.compare(models, data, threads=threads, seed=seed, **reading, progress=say)
     if json:
         tables.print_json(comparison)
     else:

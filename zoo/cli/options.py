@@ -19,12 +19,16 @@ class OnError(StrEnum):
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV for programs.")]
-TextColumn = Annotated[str | None, typer.Option(help="Column of the texts (default: found).")]
-LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels (default: found).")]
+TextColumn = Annotated[
+    str | None, typer.Option("--text-column", "--text", help="Column of the texts (default: found).")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label-column", "--label", help="Column of the labels (default: found).")
+]
 OnErrorOption = Annotated[
     OnError, typer.Option("--on-error", help="Unreadable files: fail (lists all) or skip (reports them).")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: the machine's cores).")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all usable cores).")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
 SequenceLength = Annotated[int, typer.Option(min=1, help="Tokens of a text when measuring.")]
 

@@ -10,7 +10,7 @@ import typer
 from zoo.cards import Budget
 from zoo.cli import tables
 from zoo.cli.costs import print_rows
-from zoo.cli.options import LabelColumn, OnError, OnErrorOption, Seed, TextColumn, Threads
+from zoo.cli.options import AsJson, LabelColumn, OnError, OnErrorOption, Seed, TextColumn, Threads
 
 LIMITS = (("latency_ms", "ms"), ("size_mb", "MB"), ("memory_mb", "MB"), ("macs_g", "G"), ("params_m", "M"))
 
@@ -22,59 +22,39 @@ def register(app: typer.Typer) -> None:
 
 def select_command(
     data: Annotated[str, typer.Argument(help="Image folder, CSV, TSV or JSONL of what you classify.")],
-    validation: Annotated[
-        str | None, typer.Option(help="Choose on this instead of cross-validation.")
-    ] = None,
-    test: Annotated[
-        str | None, typer.Option(help="Judge the pick on this (default: a part kept back).")
-    ] = None,
+    validation: Annotated[str | None, typer.Option(help="Choose on this, not by cross-validation.")] = None,
+    test: Annotated[str | None, typer.Option(help="Judge the pick on this, not on a part kept back.")] = None,
     max_latency: Annotated[str | None, typer.Option(help="Such as 5ms.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Of the file, such as 80MB.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="At its peak, such as 300MB.")] = None,
-    max_macs: Annotated[
-        str | None, typer.Option(help="Multiply-accumulates for one input, such as 1G.")
-    ] = None,
+    max_macs: Annotated[str | None, typer.Option(help="Of one input, such as 1G.")] = None,
     max_params: Annotated[str | None, typer.Option(help="Such as 10M.")] = None,
     latency_percentile: Annotated[int, typer.Option(help="50 or 90.")] = 50,
-    candidate: Annotated[
-        list[str] | None, typer.Option(help="An id or pattern, a run, or ID,depth=all; repeatable.")
-    ] = None,
-    candidates: Annotated[
-        str | None, typer.Option(help="Ids with commas between, or a file with one a line.")
-    ] = None,
+    candidate: Annotated[list[str] | None, typer.Option(help="ID, pattern or ID,depth=all; repeat.")] = None,
+    candidates: Annotated[str | None, typer.Option(help="IDs with commas, or a file, one a line.")] = None,
     tolerance: Annotated[float, typer.Option(help="Largest gap in accuracy that may be a tie.")] = 0.01,
-    folds: Annotated[int, typer.Option(help="Parts of the cross-validation.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
     seed: Seed = 0,
     threads: Threads = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Only say what would be fetched and how long.")
-    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be done.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for what ships.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is in the folder.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over what is in the folder.")] = False,
+    json: AsJson = False,
 ) -> None:
     """The best model within the budget, measured; every candidate in the table with figures or a reason."""
     limits = (max_latency, max_size, max_memory, max_macs, max_params)
-    settings: dict[str, Any] = {
-        "validation": validation,
-        "test": test,
-        "budget": budget(limits, latency_percentile),
-        "candidates": names(candidate, candidates),
-        "out": output,
-        "force": force,
-        "tolerance": tolerance,
-        "folds": folds,
-        "seed": seed,
-        "threads": threads,
-        "text": text_column,
-        "label": label_column,
-        "on_error": on_error.value,
-        "progress": tables.note,
-    }
-    _plan(data, settings) if plan else _select(data, settings, json)
+    reading: dict[str, Any] = {"text": text_column, "label": label_column, "on_error": on_error.value}
+    reading["candidates"] = names(candidate, candidates)
+    within = budget(limits, latency_percentile)
+    if plan:
+        _plan(data, reading)
+        return
+    rest = {"budget": within, "out": output, "force": force, "tolerance": tolerance, "folds": folds}
+    settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest, **reading}
+    _select(data, settings, json=json)
 
 
 def budget(limits: tuple[str | None, ...], percentile: int) -> Budget:
@@ -100,10 +80,11 @@ def names(each: list[str] | None, together: str | None) -> list[str] | None:
     return found or None
 
 
-def _select(data: str, settings: dict[str, Any], json: bool) -> None:
+def _select(data: str, settings: dict[str, Any], *, json: bool) -> None:
     from zoo import choose
 
-    selection = choose.select(data, **settings)
+    with tables.progress() as say:
+        selection = choose.select(data, **settings, progress=say)
     if json:
         tables.print_json(selection.to_dict())
         return
@@ -113,9 +94,8 @@ def _select(data: str, settings: dict[str, Any], json: bool) -> None:
         typer.echo(f"\nWritten to {selection.folder}. Next:\n  {selection.next_command}")
 
 
-def _plan(data: str, settings: dict[str, Any]) -> None:
+def _plan(data: str, reading: dict[str, Any]) -> None:
     from zoo import choose
 
-    known = {name: settings[name] for name in ("candidates", "text", "label", "on_error")}
-    for line in choose.plan(data, **known).lines():
+    for line in choose.plan(data, **reading).lines():
         typer.echo(line)

@@ -6,12 +6,14 @@ Results go to standard output, progress and notes to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
 import math
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,23 @@ def _jsonable(value: Any) -> Any:
 def note(text: str) -> None:
     """A line beside the result, on standard error."""
     typer.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Say what is being done: one line that is written over on a terminal, a line each in a log."""
+    if not sys.stderr.isatty():
+        yield note
+        return
+    try:
+        yield lambda text: _over(text[: shutil.get_terminal_size().columns - 1])
+    finally:
+        _over("")
+
+
+def _over(text: str) -> None:
+    sys.stderr.write(f"\r\x1b[K{text}")
+    sys.stderr.flush()
 
 
 def number(value: float | None, digits: int = 3, *, factor: float = 1.0) -> str:

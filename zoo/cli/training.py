@@ -42,6 +42,11 @@ class Schedule(StrEnum):
     COSINE = "cosine"
 
 
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.", show_default=False)]
+ValidationPath = Annotated[Path | None, typer.Option("--validation", help="Data to validate on.")]
+Fraction = Annotated[float | None, typer.Option(help="Or a stratified part of the data, such as 0.2.")]
+
+
 def register(app: typer.Typer) -> None:
     """Put this file's commands on `app`."""
     app.command("train")(train_command)
@@ -54,27 +59,23 @@ def register(app: typer.Typer) -> None:
 def train_command(
     name: Annotated[str, typer.Argument(metavar="ID", help="Such as tf:mobilenet_v2.")],
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.", show_default=False)],
-    validation: Annotated[Path | None, typer.Option(help="Data to validate on.")] = None,
-    validation_fraction: Annotated[
-        float | None, typer.Option(help="Or a stratified part of the data, such as 0.2.")
-    ] = None,
+    output: Output,
+    validation: ValidationPath = None,
+    validation_fraction: Fraction = None,
     freeze: Annotated[str, typer.Option(help="backbone, none, or the number of first blocks.")] = "backbone",
     weights: Annotated[str, typer.Option(help="default, none (random), or a file or folder.")] = "default",
     depth: Annotated[int | None, typer.Option(min=0, help="Keep the first units only.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Input pixels a side.")] = None,
-    optimizer: Annotated[Optimizer, typer.Option()] = Optimizer.ADAMW,
+    optimizer: Optimizer = Optimizer.ADAMW,
     lr: Annotated[float, typer.Option(help="Learning rate at its highest.")] = Recipe.lr,
     momentum: Annotated[float, typer.Option(help="Of SGD.")] = Recipe.momentum,
-    weight_decay: Annotated[float, typer.Option()] = Recipe.weight_decay,
-    epochs: Annotated[int, typer.Option()] = Recipe.epochs,
-    batch_size: Annotated[int, typer.Option()] = Recipe.batch_size,
-    schedule: Annotated[Schedule, typer.Option()] = Schedule.CONSTANT,
+    weight_decay: float = Recipe.weight_decay,
+    epochs: int = Recipe.epochs,
+    batch_size: int = Recipe.batch_size,
+    schedule: Schedule = Schedule.CONSTANT,
     warmup_epochs: Annotated[float, typer.Option(help="Of linear warm-up.")] = Recipe.warmup_epochs,
-    label_smoothing: Annotated[float, typer.Option()] = Recipe.label_smoothing,
-    patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better validation loss.")
-    ] = None,
+    label_smoothing: float = Recipe.label_smoothing,
+    patience: Annotated[int | None, typer.Option(help="Epochs to wait for a better validation loss.")] = None,
     seed: Seed = 0,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
@@ -88,20 +89,28 @@ def train_command(
         batch_size=batch_size, schedule=schedule.value, warmup_epochs=warmup_epochs,
         label_smoothing=label_smoothing, patience=patience, seed=seed,
     )  # fmt: skip
-    frozen = freeze_option(freeze)
-    _check_folder(output, resume)
     columns = {"text": text_column, "label": label_column, "on_error": on_error.value}
     source = TrainingData(data, validation, validation_fraction, columns, seed)
+    frozen = freeze_option(freeze)
+    check_folder(output, resume=resume)
     use_threads(threads)
+    parts = source.open(data_kind(name))
+    model = _fresh(name, weights, depth, size, classes=len(parts[0].classes), seed=seed)
+    model.freeze(frozen)
+    _print_run(model.fit(*parts, recipe, run_dir=output, resume=resume), output, validation or data)
+
+
+def _fresh(
+    name: str, weights: str, depth: int | None, size: int | None, *, classes: int, seed: int
+) -> Backbone:
+    """The model with a head for so many classes; imports its framework."""
     from zoo import backbone
 
-    parts = source.open(data_kind(name))
-    classes = len(parts[0].classes)
-    loaded = backbone.get(name, weights=weights, num_classes=classes, depth=depth, seed=seed, size=size)
-    loaded.freeze(frozen)
-    history = loaded.fit(*parts, recipe, run_dir=output, resume=resume)
+    return backbone.get(name, weights=weights, num_classes=classes, depth=depth, seed=seed, size=size)
+
+
+def _print_run(history: History, output: Path, examined: Path) -> None:
     _print_history(history)
-    examined = validation or data
     typer.echo(f"\nWritten to {output}. Next:")
     typer.echo(f"  zoo evaluate {quoted(output)} {quoted(examined)}")
     typer.echo(f"  zoo export {quoted(output)} -o {quoted(output / 'model.onnx')}")
@@ -146,7 +155,7 @@ def data_kind(name: str) -> Kind | None:
 
 
 def freeze_option(text: str) -> int | None:
-    """None: the whole backbone; 0: nothing; k: the first k blocks. Raises InputError."""
+    """As `Backbone.freeze` takes it: None for all, 0 for nothing, k for the first k. Raises InputError."""
     if text in ("backbone", "none"):
         return None if text == "backbone" else 0
     if not text.isdigit() or int(text) < 1:
@@ -154,7 +163,7 @@ def freeze_option(text: str) -> int | None:
     return int(text)
 
 
-def _check_folder(output: Path, resume: bool) -> None:
+def check_folder(output: Path, *, resume: bool) -> None:
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder for the run")
     if not resume and output.is_dir() and any(output.iterdir()):
@@ -282,5 +291,5 @@ def verify_command(file: Annotated[Path, typer.Argument(metavar="FILE.onnx")], j
     if json:
         tables.print_json(figures)
         return
-    lines = [(name, f"{value:.2g}") for name, value in figures.items()]
+    lines = [(f"error of {name}", f"{value:.2g}") for name, value in figures.items()]
     tables.print_pairs([("verified", str(file)), *provenance_lines(OnnxModel(file)), *lines])

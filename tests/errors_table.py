@@ -1,0 +1,119 @@
+"""Bad input, tried on the real command line, with its words kept for docs/errors.md.
+
+`fails` and `process_fails` run `zoo`, assert exit code and text, and `record` the row. Where ZOO_ERRORS_OUT
+names a file the rows go there as JSON lines; scripts/errors_table.py makes the page of them, or compares.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from zoo.cli import main
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Nothing listens on port 9 (discard) of this machine: every download fails at once.
+NO_NETWORK = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of `zoo` ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def here(capsys: pytest.CaptureFixture[str], *arguments: str) -> Outcome:
+    """Run `zoo` in this process."""
+    capsys.readouterr()
+    code = main(list(arguments))
+    said = capsys.readouterr()
+    return Outcome(code, said.out, said.err)
+
+
+def process(
+    *arguments: str, env: Mapping[str, str] | None = None, preexec: object = None, timeout_s: float = 240
+) -> Outcome:
+    """Run `zoo` in a process of its own, in the current folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo.cli", *arguments],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, **(env or {})},
+        preexec_fn=preexec,  # type: ignore[arg-type]
+        stdin=subprocess.DEVNULL,
+        timeout=timeout_s,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def fails(
+    capsys: pytest.CaptureFixture[str], case: str, arguments: Sequence[str], *, code: int, says: Sequence[str]
+) -> Outcome:
+    """Run `zoo` here; assert that it fails with this code and these texts; keep the row."""
+    return check(case, arguments, here(capsys, *arguments), code=code, says=says)
+
+
+def process_fails(
+    case: str,
+    arguments: Sequence[str],
+    *,
+    code: int,
+    says: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    preexec: object = None,
+) -> Outcome:
+    """The same in a process of its own."""
+    outcome = process(*arguments, env=env, preexec=preexec)
+    return check(case, arguments, outcome, code=code, says=says)
+
+
+def check(
+    case: str, arguments: Sequence[str], outcome: Outcome, *, code: int, says: Sequence[str]
+) -> Outcome:
+    """Assert that `zoo` failed in this way, with an `error:` and no traceback; keep the row."""
+    assert outcome.code == code, outcome
+    assert "Traceback" not in outcome.err, outcome.err
+    message = error_text(outcome.err)
+    for text in says:
+        assert text in message, f"{text!r} is not in {message!r}"
+    record(case, "zoo " + " ".join(arguments), outcome.code, message)
+    return outcome
+
+
+def error_text(err: str) -> str:
+    """What follows the last `error:` at the beginning of a line."""
+    found = re.split(r"^error: ", err, flags=re.MULTILINE)
+    assert len(found) > 1, f"no line begins with 'error: ' in {err!r}"
+    return found[-1].strip()
+
+
+def record(case: str, command: str, exit_code: int, message: str) -> None:
+    """Append one row to the file that ZOO_ERRORS_OUT names; without it do nothing."""
+    path = os.environ.get("ZOO_ERRORS_OUT")
+    if not path:
+        return
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
+    test = re.sub(r"^.*?(?=tests/)", "", test)
+    row = {"case": case, "command": command, "code": exit_code, "message": short(message), "test": test}
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def short(message: str) -> str:
+    """The message without the paths of this machine and of pytest's temporary folders."""
+    message = message.replace(str(Path.cwd()) + os.sep, "").replace(str(Path.cwd()), ".")
+    message = re.sub(r"\S*/pytest-of-[^/\s]+/pytest-\d+/", "/tmp/", message)
+    return message.replace(str(REPOSITORY), ".").replace(sys.prefix, "VENV").replace(str(Path.home()), "~")
