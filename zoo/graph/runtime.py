@@ -190,8 +190,8 @@ def _preprocess(path: Path, stored: Preprocess | None, given: Preprocess | None)
     if (found := stored or given) is None:
         raise ModelFileError(
             f"{path} does not say how its inputs are prepared: Backbone Zoo did not write it. Say so with "
-            "--preprocess FILE (a JSON description, or the id of a model with the same preprocessing); in "
-            "Python: OnnxModel(path, preprocess=...)."
+            "--preprocess torch, tf, caffe, or a JSON file that describes it; in Python: OnnxModel(path, "
+            "preprocess=...)."
         )
     return found
 
