@@ -231,11 +231,27 @@ def _resize(image: Image.Image, preprocess: ImagePreprocess) -> Image.Image:
         raise InputError(
             f"interpolation {name!r} without antialias is not offered (each framework's differs): use bilinear"
         )
-    # Pillow's resize always widens the filter when shrinking; its affine transform samples four neighbours.
-    x, y = image.width / size[0], image.height / size[1]
-    return image.transform(
-        size, Image.Transform.AFFINE, (x, 0, 0, 0, y, 0), resample=Image.Resampling.BILINEAR
-    )
+    return _four_neighbours(image, size)
+
+
+def _four_neighbours(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Bilinear without antialias. Pillow's resize always widens the filter when shrinking, and its affine
+    transform cuts off fractions where the frameworks round: half a level darker on average.
+    """
+    x, x_next, x_part = _neighbours(image.width, size[0])
+    y, y_next, y_part = _neighbours(image.height, size[1])
+    pixels = np.asarray(image)
+    left, right = (pixels[:, at].astype(np.float32) for at in (x, x_next))
+    wide = left + (right - left) * x_part[None, :, None]
+    mixed = wide[y] + (wide[y_next] - wide[y]) * y_part[:, None, None]
+    return Image.fromarray(np.rint(mixed).astype(np.uint8))
+
+
+def _neighbours(length: int, to: int) -> tuple[Array, Array, Array]:
+    """For each of `to` output pixels: the pixel before its centre, the one after, and the latter's share."""
+    centre = np.clip((np.arange(to) + 0.5) * length / to - 0.5, 0, length - 1)
+    before = np.floor(centre).astype(np.int64)
+    return before, np.minimum(before + 1, length - 1), (centre - before).astype(np.float32)
 
 
 def _offset(length: int, crop: int, preprocess: ImagePreprocess) -> int:

@@ -136,7 +136,8 @@ def _open_folder(root: Path, classes: Sequence[str] | None, on_error: OnError) -
             + ". Give a folder with one folder of photographs for each class: "
             f"{root.name}/cats/1.jpg, {root.name}/dogs/2.jpg"
         )
-    files = [(file, folder.name) for folder in folders for file in _walk(folder)]
+    above = frozenset({os.path.realpath(root)})
+    files = [(file, folder.name) for folder in folders for file in _walk(folder, above)]
     # A photograph beside the class folders has no label; other files there (a README) are in no class.
     stray = [entry for entry in entries if entry not in folders and entry.suffix.lower() in IMAGE_SUFFIXES]
     bad: Bad = [(str(file), "lies outside the class folders, so it has no label") for file in stray]
@@ -221,10 +222,11 @@ def _items(values: object, name: str) -> list[object]:
 
 
 def _kind(items: Sequence[object]) -> Kind:
-    if all(isinstance(item, str) for item in items):
-        named = items and all(str(item).lower().endswith(IMAGE_SUFFIXES) for item in items)
-        return "image" if named else "text"
-    return "image"
+    """Strings are texts, unless all of them end like photographs; a missing one (None, NaN) does not count."""
+    strings = [item for item in items if isinstance(item, str)]
+    if not strings or any(isinstance(item, Path | Image.Image | np.ndarray) for item in items):
+        return "image"
+    return "image" if all(item.lower().endswith(IMAGE_SUFFIXES) for item in strings) else "text"
 
 
 def _checked(items: Sequence[object], kind: Kind) -> tuple[list[Input], list[str | None]]:
@@ -241,7 +243,8 @@ def _checked(items: Sequence[object], kind: Kind) -> tuple[list[Input], list[str
 
 
 def _no_text(item: object) -> str:
-    return "has an empty text" if isinstance(item, str) or item is None else f"is a {type(item).__name__}"
+    missing = item is None or isinstance(item, str) or (isinstance(item, float) and item != item)
+    return "has an empty text" if missing else f"is a {type(item).__name__}, not a string"
 
 
 def _no_image(item: object) -> str | None:
@@ -259,10 +262,10 @@ def _no_image(item: object) -> str | None:
 
 
 def _pair_label_problem(value: object) -> str | None:
-    if value is None or value != value or (isinstance(value, str) and not value.strip()):
-        return "has no label"
     if isinstance(value, str | numbers.Integral | np.bool_):
-        return None
+        return "has no label" if isinstance(value, str) and not value.strip() else None
+    if value is None or (isinstance(value, float) and value != value):
+        return "has no label"
     return f"has the label {value!r}, a {type(value).__name__}: labels are integers or strings"
 
 
