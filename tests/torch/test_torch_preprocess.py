@@ -75,10 +75,11 @@ def test_without_antialias_is_torchs_bilinear_interpolation() -> None:
     for size in ((97, 64), (20, 30), (400, 301)):
         image = noise(*size)
         ours = pixels(image, ImagePreprocess(48, 48, resize="exact", resize_to=(48, 48), antialias=False))
-        tensor = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float()
+        tensor = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].double()
+        # In float64: torch's float32 puts the sample points up to 3e-5 pixels off.
         expected = torch.nn.functional.interpolate(tensor, (48, 48), mode="bilinear", antialias=False)
-        found = torch.from_numpy(ours.copy()).permute(2, 0, 1)[None].float()
-        assert (found - expected).abs().max() < 0.501, "more than the rounding to whole levels"
+        found = torch.from_numpy(ours.copy()).permute(2, 0, 1)[None].double()
+        assert (found - expected).abs().max() < 0.5001, "more than the rounding to whole levels"
 
 
 def test_normalised_values_are_torchvisions_to_float32_rounding() -> None:
