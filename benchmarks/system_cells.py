@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import numpy as np
 
 from zoo import backbone, process
 from zoo.backbone import Backbone
-from zoo.cards import Budget, Recipe
+from zoo.cards import Budget, Recipe, TextPreprocess
 from zoo.choose import benchmark, select
-from zoo.data import Dataset, open_data, prepare
+from zoo.data import Dataset, open_data, prepare, train_tokenizer
 
 CELLS = (
     "load", "preprocess", "freeze", "partial freeze", "head swap", "SGD step", "Adam step", "predict",
@@ -81,7 +82,10 @@ def load(system: System) -> dict[str, Any]:
     """zoo.get at full size; texts without a tokenizer get a WordPiece of their own."""
     started = time.perf_counter()
     system.model = backbone.get(system.name, num_classes=2)
-    system.model.adopt_texts(system.data)
+    plain = system.model.preprocess
+    if isinstance(plain, TextPreprocess) and plain.tokenizer is None:
+        texts = [str(text) for text in system.data.inputs]
+        system.model.preprocess = replace(plain, tokenizer=train_tokenizer(texts, vocab_size=2000))
     seconds = time.perf_counter() - started
     params = sum(v.size for v in system.model.state().values())
     return {"shown": f"{params / 1e6:.1f} M, {seconds:.1f} s", "value": params}

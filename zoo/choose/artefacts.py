@@ -134,6 +134,7 @@ class Features:
             if artefact.depth is None:
                 found[None] = model.features(self.inputs)
             else:
-                found.update(model.features_by_depth(self.inputs))
+                for depth, features in model.features_by_depth(self.inputs).items():
+                    found[depth] = features
             self._passes[artefact.trunk] = found
         return self._passes[artefact.trunk][artefact.depth]

@@ -18,6 +18,7 @@ from zoo.choose.parts import DataOptions, typical_tokens
 from zoo.choose.rows import Row, markdown
 from zoo.cost import measure
 from zoo.data import Dataset
+from zoo.data.sources import OnError
 from zoo.errors import DataError, ZooError
 from zoo.graph import OnnxModel
 
@@ -43,7 +44,7 @@ def compare(
     seed: int = 0,
     text: str | None = None,
     label: str | None = None,
-    on_error: str = "fail",
+    on_error: OnError = "fail",
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Cost of each model, and with data its quality, from the same ONNX artefact.

@@ -8,16 +8,29 @@ examples, so that no example ever judges a model it helped to choose.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from zoo.data import folds
 from zoo.engine import Array
 from zoo.train import wilson_interval
+
+# A probe's matrices are small: a second BLAS thread gains nothing, and on a busy machine spins for minutes.
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def one_thread(function: Function) -> Function:
+    """Run a function with one BLAS thread."""
+    wrapped: Function = threadpool_limits.wrap(limits=1)(function)
+    return wrapped
+
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 
@@ -66,8 +79,10 @@ def _aligned(probe: Pipeline, features: Array, classes: Array) -> Array:
     return scaled
 
 
+@one_thread
 def cross_validate(features: Array, targets: Array, *, k: int, seed: int) -> Evidence:
     """Out-of-fold correctness over stratified folds; features [N, D], targets int64 [N]."""
+    features = features.astype(np.float32)
     correct = np.zeros(len(targets), dtype=bool)
     for fitted, held in folds(targets, k, seed=seed):
         strength = choose_strength(features[fitted], targets[fitted], seed=seed)
@@ -76,12 +91,14 @@ def cross_validate(features: Array, targets: Array, *, k: int, seed: int) -> Evi
     return Evidence(correct)
 
 
+@one_thread
 def hold_out(features: Array, targets: Array, held: Array, held_targets: Array, *, seed: int) -> Evidence:
     """Correctness on the user's own validation part."""
     probe = logistic(choose_strength(features, targets, seed=seed)).fit(features, targets)
     return Evidence(np.asarray(probe.predict(held) == held_targets))
 
 
+@one_thread
 def fit_linear_head(features: Array, targets: Array, num_classes: int, *, seed: int) -> tuple[Array, Array]:
     """The probe on all training examples as one Linear: weight float32 [C, D], bias float32 [C].
 

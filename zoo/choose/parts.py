@@ -9,6 +9,7 @@ import numpy as np
 
 from zoo.cards import TextPreprocess
 from zoo.data import Dataset, open_data, split, token_lengths
+from zoo.data.sources import OnError
 from zoo.errors import DataError
 
 TEST_FRACTION = 0.2
@@ -31,7 +32,7 @@ class DataOptions:
 
     text: str | None = None
     label: str | None = None
-    on_error: str = "fail"
+    on_error: OnError = "fail"
 
     def open(self, data: Any, classes: tuple[str, ...] | None = None) -> Dataset:
         """One part."""

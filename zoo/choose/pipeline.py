@@ -26,6 +26,7 @@ from zoo.choose.rows import Row
 from zoo.choose.rule import Verdict, judge
 from zoo.choose.selection import Selection
 from zoo.cost import measure
+from zoo.data.sources import OnError
 from zoo.errors import InputError, NothingFitsError, WeightsUnavailableError, WorkerError, ZooError
 from zoo.graph import OnnxModel, write_predict_script
 from zoo.train import evaluate
@@ -46,7 +47,7 @@ def select(
     threads: int | None = None,
     text: str | None = None,
     label: str | None = None,
-    on_error: str = "fail",
+    on_error: OnError = "fail",
     progress: Callable[[str], None] | None = None,
 ) -> Selection:
     """The best model within the budget for this data, every loser with its reason.
@@ -103,7 +104,12 @@ class _Run:
         evidence = self._timed("probe", lambda: self._evidence(fitting, features, costs))
         verdict = judge(evidence, costs, tolerance=self.settings["tolerance"])
         by_id = {artefact.id: artefact for artefact in fitting}
-        return self._timed("ship", lambda: self._ship(verdict, by_id, features, evidence, work))
+        started = time.perf_counter()
+        selection = self._ship(verdict, by_id, features, evidence, work)
+        self.seconds["ship"] = time.perf_counter() - started
+        if self.folder is not None:
+            selection.write(self.folder)
+        return selection
 
     def _timed(self, stage: str, action: Callable[[], Any]) -> Any:
         started = time.perf_counter()
@@ -112,13 +118,11 @@ class _Run:
         self._save()
         return result
 
-    def _save(self, selection: Selection | None = None) -> None:
+    def _save(self) -> None:
         """Write what is known by now, so that Ctrl-C loses nothing that was measured."""
-        if self.folder is not None and selection is None:
+        if self.folder is not None:
             partial = Selection("", "not finished", self.budget, tuple(self.rows.values()), self.settings)
             partial.write(self.folder)
-        elif self.folder is not None and selection is not None:
-            selection.write(self.folder)
 
     # --- stages
     def _graphs(self, candidates: Sequence[str] | None, work: Path) -> list[Artefact]:
@@ -259,7 +263,7 @@ class _Run:
             write_predict_script(target)
         first = self.parts.test.inputs[0]
         example = f'"{first}"' if isinstance(first, str | Path) else "INPUT"
-        selection = Selection(
+        return Selection(
             name,
             why,
             self.budget,
@@ -271,8 +275,6 @@ class _Run:
             self.folder,
             example,
         )
-        self._save(selection)
-        return selection
 
     def _ordered(self) -> tuple[Row, ...]:
         rank = {"chosen": 0, "tied": 1, "within": 2, "baseline": 3, "over budget": 4, "failed": 5}

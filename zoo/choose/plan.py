@@ -9,6 +9,7 @@ from typing import Any
 from zoo import registry
 from zoo.choose.candidates import Family, expand
 from zoo.choose.parts import DataOptions
+from zoo.data.sources import OnError
 from zoo.packaged import packaged
 from zoo.weights import mirrored
 
@@ -60,7 +61,7 @@ def plan(
     candidates: Sequence[str] | None = None,
     text: str | None = None,
     label: str | None = None,
-    on_error: str = "fail",
+    on_error: OnError = "fail",
 ) -> Plan:
     """Read the data and the catalogue, load nothing, download nothing."""
     dataset = DataOptions(text, label, on_error).open(data)

@@ -1,0 +1,166 @@
+"""`zoo.select` end to end on the numpy toy: real worker processes, real ONNX Runtime, real files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.cards import Budget
+from zoo.choose import benchmark, compare, plan, select
+from zoo.errors import DataError, InputError, NothingFitsError, WeightsUnavailableError
+from zoo.graph import OnnxModel, verify
+from zoo.testing.toy import installed
+
+
+@pytest.fixture(autouse=True)
+def toy(tmp_path: Path) -> Iterator[None]:
+    with installed(tmp_path / "site"):
+        yield
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """30 photographs of each of two classes, told apart by where the light is, not by colour."""
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for index in range(30):
+            pixels = rng.integers(0, 120, (24, 24, 3))
+            half = slice(0, 12) if name == "left" else slice(12, 24)
+            pixels[:, half] += 80
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def test_it_picks_writes_and_what_is_written_works(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pick"
+    found = select(photos, budget=Budget(latency_ms=500), candidates=["toy:tiny,depth=all"], out=out, folds=3)
+    assert found.best.startswith("toy:tiny,depth=")
+    assert found.test["n"] == 12
+    assert found.test["accuracy"] > 0.7
+
+    written = json.loads((out / "selection.json").read_text())
+    assert written["best"] == found.best
+    rows = {row["id"]: row for row in written["candidates"]}
+    assert rows[found.best]["status"] == "chosen"
+    assert all(row["accuracy"] is not None for row in rows.values())
+    assert rows["majority class"]["accuracy"] == pytest.approx(0.5, abs=0.1)
+    assert all(row["reason"] for row in rows.values())
+    assert rows[found.best]["cost"]["latency_p50_ms"] > 0
+
+    shipped = OnnxModel(out / "model.onnx")
+    assert shipped.labels == ("left", "right")
+    assert verify(out / "model.onnx")
+    one = photos / "left" / "0.png"
+    probability = shipped.predict([one])[0]
+    printed = subprocess.run(
+        [sys.executable, str(out / "predict.py"), str(one)], capture_output=True, text=True, check=True
+    ).stdout
+    assert ("left", "right")[int(probability.argmax())] in printed.splitlines()[0]
+
+
+def test_the_test_part_is_never_used_for_choosing(photos: Path, tmp_path: Path) -> None:
+    """Other test data changes the test figures, and neither the evidence nor the head."""
+    rest, other = tmp_path / "a", tmp_path / "b"
+    for folder, names in ((rest, range(25)), (other, range(25, 30))):
+        for label in ("left", "right"):
+            (folder / label).mkdir(parents=True)
+            for number in names:
+                (folder / label / f"{number}.png").write_bytes((photos / label / f"{number}.png").read_bytes())
+    swapped = tmp_path / "swapped"
+    (other / "left").rename(tmp_path / "kept")
+    (swapped).mkdir()
+    (tmp_path / "kept").rename(swapped / "right")
+    (other / "right").rename(swapped / "left")
+    honest = select(rest, candidates=["toy:tiny"], folds=3, out=tmp_path / "1")
+    wrong = select(rest, test=swapped, candidates=["toy:tiny"], folds=3, out=tmp_path / "2")
+    assert wrong.test["accuracy"] < 0.3 < 0.7 < honest.test["accuracy"]
+    assert next(r.accuracy for r in wrong.rows if r.id == "toy:tiny") > 0.7
+
+
+def test_nothing_fits_names_the_limit_and_the_nearest(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(NothingFitsError, match=r"none of 1 candidates fits size <= 1e-06 MB.*toy:tiny: size") as e:
+        select(photos, budget=Budget(size_mb=1e-6), candidates=["toy:tiny"], out=tmp_path / "out", folds=3)
+    assert (e.value.limit, e.value.nearest, e.value.exit_code) == ("size", "toy:tiny", 3)
+    rows = json.loads((tmp_path / "out" / "selection.json").read_text())["candidates"]
+    assert [row["status"] for row in rows] == ["over budget"]
+
+
+def test_a_candidate_that_cannot_be_reached_is_a_row(photos: Path) -> None:
+    found = select(photos, candidates=["toy:tiny", "torch:resnet18@/nowhere/x.pth"], folds=3)
+    row = next(row for row in found.rows if "resnet18" in row.id)
+    assert row.status in ("unreachable", "failed")
+    assert row.reason
+    assert found.best == "toy:tiny"
+
+
+def test_no_candidate_at_all_is_an_error(photos: Path) -> None:
+    with pytest.raises((WeightsUnavailableError, InputError, Exception), match="no candidate could be loaded"):
+        select(photos, candidates=["toy:tiny@/nowhere"], folds=3)
+
+
+def test_an_output_folder_in_use_is_refused(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty.*--force"):
+        select(photos, candidates=["toy:tiny"], out=tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+
+
+def test_too_few_examples_for_the_folds(photos: Path) -> None:
+    for path in sorted((photos / "left").iterdir())[5:]:
+        path.unlink()
+    with pytest.raises(DataError, match="class 'left' has 4 training examples, too few for 5 folds"):
+        select(photos, candidates=["toy:tiny"])
+
+
+def test_table_pareto_and_explain(photos: Path) -> None:
+    found = select(photos, candidates=["toy:tiny,depth=all"], folds=3)
+    table = found.table
+    assert table.loc[found.best, "status"] == "chosen"
+    assert "latency_p50_ms" in table.columns
+    assert set(found.pareto) <= set(table.index)
+    assert found.explain(found.best).startswith(f"{found.best} is chosen")
+    with pytest.raises(InputError, match="was no candidate"):
+        found.explain("toy:other")
+
+
+def test_the_same_seed_gives_the_same_evidence(photos: Path) -> None:
+    first, again = (select(photos, candidates=["toy:tiny"], folds=3, seed=4) for _ in range(2))
+    assert [(r.id, r.accuracy) for r in first.rows] == [(r.id, r.accuracy) for r in again.rows]
+    assert first.test == again.test
+
+
+def test_plan_loads_nothing(photos: Path) -> None:
+    found = plan(photos, candidates=["toy:tiny,depth=all", "torch:resnet50"])
+    text = "\n".join(found.lines())
+    assert "torch:resnet50" in text and "MB" in text and "on 60 examples" in text
+    assert "torch" not in sys.modules
+
+
+def test_compare_with_and_without_data(photos: Path) -> None:
+    bare = compare(["toy:tiny"])
+    assert bare.rows[0].cost is not None and bare.rows[0].accuracy is None
+    rows = {row.id: row for row in compare(["toy:tiny", "toy:tiny@none"], photos, folds=3).rows}
+    assert rows["toy:tiny"].accuracy > 0.7
+    assert "linear probe" in rows["toy:tiny"].reason
+    assert rows["majority class"].status == "baseline"
+
+
+def test_benchmark_takes_names_and_files_alike(photos: Path, tmp_path: Path) -> None:
+    found = select(photos, candidates=["toy:tiny"], folds=3, out=tmp_path / "pick")
+    path = tmp_path / "pick" / "model.onnx"
+    costs = benchmark(["toy:tiny", path, tmp_path / "gone.onnx"], batch_sizes=(1, 4), min_seconds=0.05)
+    assert [(c.id, c.batch_size) for c in costs] == [
+        (name, size) for name in ("toy:tiny", str(path), str(tmp_path / "gone.onnx")) for size in (1, 4)
+    ]
+    assert costs[2].params == found.cost.params
+    assert costs[0].error is None and "no file" in costs[-1].error
