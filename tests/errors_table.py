@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -15,13 +16,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from zoo.cli import main
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Nothing listens on port 9 (discard) of this machine: every download fails at once.
 NO_NETWORK = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+
+
+COLOURS = {"ants": (200, 40, 40), "bees": (40, 40, 200)}
+
+
+def photographs(folder: Path, *, count: int = 8) -> None:
+    """Noisy red ants and noisy blue bees, `count` of each, seeded."""
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.clip(rng.normal(colour, 30, (20, 24, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+
+
+class Payload:
+    """A pickle of it makes the folder `pwned` when it is loaded: it must never be there."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("pwned",)
+
+
+def pickled_payload(path: Path, *, protocol: int = 4) -> None:
+    """A pickle posing as weights. After the test `Path("pwned")` must not exist."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps({"weight": Payload()}, protocol=protocol))
 
 
 @dataclass(frozen=True)
@@ -106,7 +135,7 @@ def record(case: str, command: str, exit_code: int, message: str) -> None:
     if not path:
         return
     test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
-    test = re.sub(r"^.*?(?=tests/)", "", test)
+    test = re.sub(r"^.*?(?=tests/)|\[.*$", "", test)
     row = {"case": case, "command": command, "code": exit_code, "message": short(message), "test": test}
     with Path(path).open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -46,16 +47,26 @@ def _read_safetensors(path: Path) -> dict[str, object]:
 
 def _read_torch(path: Path) -> dict[str, object]:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch asks for a bug report on pickles of a newer protocol
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "global" in str(error).lower():  # torch's word for anything beyond plain tensors
+        # torch's text advises to load without its guard, so it is not passed on.
+        if "GLOBAL" in str(error) or _is_pickle(path):
             raise unsafe(path) from error
-        raise _corrupt(path, error) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
+        raise _corrupt(path, "neither a torch file nor safetensors") from error
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, UnicodeDecodeError) as error:
         raise _corrupt(path, error) from error
     if not isinstance(loaded, Mapping):
         raise WeightsCorruptError(f"{path} holds a {type(loaded).__name__}, not weights by name")
     return dict(loaded)
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether the file begins as a pickle of protocol 2 or newer does."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    return start[:1] == pickle.PROTO and start[1:] <= bytes([pickle.HIGHEST_PROTOCOL])
 
 
 def unsafe(path: Path) -> UnsafeWeightsError:
@@ -67,7 +78,7 @@ def unsafe(path: Path) -> UnsafeWeightsError:
     )
 
 
-def _corrupt(path: Path, error: BaseException) -> WeightsCorruptError:
+def _corrupt(path: Path, error: BaseException | str) -> WeightsCorruptError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     return WeightsCorruptError(
         f"cannot read the weights {path} (truncated, or not a weights file): {reason}. Get the file again."

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from errors_table import check, fails, here, process, process_fails
+from errors_table import check, fails, here, photographs, pickled_payload, process, process_fails
 from onnx import TensorProto, helper, numpy_helper, save
 from PIL import Image
 
@@ -25,7 +25,6 @@ from zoo.testing import toy
 
 Capture = pytest.CaptureFixture[str]
 TRAIN = ["train", "toy:tiny", "photos", "--epochs", "2", "-o", "runs/mine"]
-COLOURS = {"ants": (200, 40, 40), "bees": (40, 40, 200)}
 
 
 @pytest.fixture(autouse=True)
@@ -36,16 +35,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(work)
     with toy.installed(tmp_path / "site"):
         yield work
-
-
-def photographs(folder: Path, *, count: int = 8) -> None:
-    """Noisy red ants and noisy blue bees, `count` of each."""
-    rng = np.random.default_rng(0)
-    for name, colour in COLOURS.items():
-        (folder / name).mkdir(parents=True)
-        for i in range(count):
-            pixels = np.clip(rng.normal(colour, 30, (20, 24, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{i}.png")
 
 
 def trained(capsys: Capture) -> None:
@@ -314,14 +303,8 @@ def test_run_truncated(capsys: Capture) -> None:
 
 
 def test_pickle_in_place_of_a_run(capsys: Capture) -> None:
-    import pickle
-
-    class Payload:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return os.system, ("touch pwned",)
-
     trained(capsys)
-    Path("runs/mine/state.safetensors").write_bytes(pickle.dumps(Payload()))
+    pickled_payload(Path("runs/mine/state.safetensors"))
     arguments = ["predict", "runs/mine", "photos"]
     fails(capsys, "Pickle in a saved run", arguments, code=5, says=["runs/mine/state.safetensors"])
     assert not Path("pwned").exists()

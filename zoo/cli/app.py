@@ -142,10 +142,9 @@ def _path_trouble(error: OSError) -> tuple[str, int]:
 
 
 def _interrupted(arguments: Sequence[str], said: str = "") -> int:
-    hint = ""
-    if arguments and arguments[0] in RESUMABLE:
-        hint = " Finished epochs are kept: the same command with --resume goes on from the last."
-    _say(f"\nstopped by Ctrl-C. {said}{hint}".rstrip())
+    if not said and arguments and arguments[0] in RESUMABLE:
+        said = "Finished epochs are kept: the same command with --resume goes on from the last"
+    _say(f"\nstopped by Ctrl-C. {said[:1].upper()}{said[1:]}{'.' if said else ''}".rstrip())
     return INTERRUPTED
 
 
