@@ -28,6 +28,11 @@ def test_split_is_stratified_disjoint_and_complete(fraction: float) -> None:
     assert rest.classes == part.classes == data.classes
 
 
+def test_fractions_of_an_example_add_up() -> None:
+    part = split(made([15, 15, 15, 15]), 0.1, seed=0)[1]
+    assert sorted(np.bincount(part.targets).tolist()) == [1, 1, 2, 2]
+
+
 def test_each_input_keeps_its_target() -> None:
     data = made([20, 10])
     truth = dict(zip(data.inputs, data.targets, strict=True))

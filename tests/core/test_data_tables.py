@@ -98,6 +98,7 @@ def test_quotes_commas_line_breaks_and_the_byte_order_mark(tmp_path: Path) -> No
     text = 'text,label\r\n"a, b",x\r\n"line one\nline two, ""quoted""",y\r\n\r\n'
     data = open_data(written(tmp_path / "t.csv", text, "utf-8-sig"))
     assert list(data.inputs) == ["a, b", 'line one\nline two, "quoted"'] and data.classes == ("x", "y")
+    assert "(text: text, label: label)" in data.source, "the mark became part of the name"
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
