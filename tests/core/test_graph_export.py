@@ -144,7 +144,12 @@ def test_odd_names_of_an_exporter_are_put_right(tmp_path: Path) -> None:
             node.input[:] = ["head.weight" if name == "block1.bias" else name for name in node.input]
         graph.initializer.append(numpy_helper.from_array(np.ones(10**5, np.float32), "never used"))
 
+        # What the exporter saw of its own example batch of 2.
+        seen = helper.make_tensor_value_info("linear_1", TensorProto.FLOAT, [2, 16])
+        graph.value_info.append(seen)
+
     model = export(edited(odd), tmp_path / "m.onnx")
+    assert not onnx.load(model.path).graph.value_info
     assert model.inputs == ("images",)
     assert "never used" not in {t.name for t in onnx.load(model.path).graph.initializer}
     verify(model.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,19 @@ def test_texts_give_the_same_probabilities(tmp_path: Path) -> None:
     right = model.predict(texts)
     assert np.ptp(right, axis=0).max() > 1e-3
     np.testing.assert_allclose(run_script(tmp_path, texts, model.labels or ()), right, atol=2e-6)
+
+
+def test_a_text_without_any_token_gives_the_same_probabilities(tmp_path: Path) -> None:
+    bare = json.loads(data.train_tokenizer(["a parcel"], vocab_size=40)) | {
+        "post_processor": None
+    }  # like GPT-2
+    engine = ToyEngine("text")
+    engine.preprocess = dataclasses.replace(TEXT, tokenizer=json.dumps(bare), pad_id=7)
+    model = export_engine(engine, tmp_path / "model.onnx", model_id="toy:it", versions={})
+    write_predict_script(tmp_path)
+    right = model.predict(["", "parcel"])
+    found = run_script(tmp_path, ["", "parcel"], model.labels or ())
+    np.testing.assert_allclose(found, right, atol=2e-6)
 
 
 @pytest.mark.parametrize(("kind", "own"), [("image", "PIL"), ("text", "tokenizers")])

@@ -161,7 +161,9 @@ def test_a_strangers_file_is_usable_with_a_preprocess(shape: list[Any], last: st
 
 def test_a_strangers_file_without_a_preprocess_asks_for_one(tmp_path: Path) -> None:
     stranger(tmp_path / "s.onnx", shape=["n", 3, 8, 8])
-    with pytest.raises(ModelFileError, match=r"Backbone Zoo did not write it. Say so with --preprocess torch"):
+    with pytest.raises(
+        ModelFileError, match=r"Backbone Zoo did not write it. Say so with --preprocess torch"
+    ):
         OnnxModel(tmp_path / "s.onnx")
     model = OnnxModel(tmp_path / "s.onnx", preprocess=IMAGE)
     with pytest.raises(ModelFileError, match="has no output 'features'"):

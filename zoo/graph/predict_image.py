@@ -23,9 +23,11 @@ def prepare(path: str, p: dict[str, Any]) -> Any:
         width, height = (int(p["resize_to"][0] * side / min(image.size)) for side in image.size)
     if p["antialias"] or p["interpolation"] == "nearest":
         image = image.resize((width, height), Image.Resampling[p["interpolation"].upper()])
-    else:  # Pillow's resize always smooths; its affine transform takes the four neighbours
-        matrix = (image.width / width, 0, 0, 0, image.height / height, 0)
-        image = image.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    else:  # Pillow's resize always smooths; its affine transform takes the four neighbours, rounded here
+        view = (Image.Transform.AFFINE, (image.width / width, 0, 0, 0, image.height / height, 0))
+        floats = [band.convert("F") for band in image.split()]
+        bands = [band.transform((width, height), *view, Image.Resampling.BILINEAR) for band in floats]
+        image = Image.fromarray(np.rint(np.dstack([np.asarray(b) for b in bands])).astype(np.uint8))
     margins = ((width - p["width"]) / 2, (height - p["height"]) / 2)
     left, top = (round(m) if p["crop_rounding"] == "round" and m > 0 else int(m) for m in margins)
     pixels = np.asarray(image.crop((left, top, left + p["width"], top + p["height"])), np.float32)
