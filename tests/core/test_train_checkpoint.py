@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -119,6 +120,16 @@ def test_a_finished_run_resumes_to_its_own_end(tmp_path: Path) -> None:
     assert same(engine.state(), again.state())
 
 
+def test_a_run_without_validation_data_resumes_to_its_last_weights(tmp_path: Path) -> None:
+    whole, broken, resumed = toy(), toy(kind=Interrupted), toy()
+    fit(whole, images(70), None, RECIPE, progress=False)
+    broken.at = 12  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError):
+        fit(broken, images(70), None, RECIPE, run_dir=tmp_path, progress=False)
+    fit(resumed, images(70), None, RECIPE, run_dir=tmp_path, resume=True, progress=False)
+    assert same(resumed.state(), whole.state())
+
+
 def test_an_early_stop_is_remembered(tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, lr=0.5, epochs=30, patience=2)
     history = train(toy(), recipe, tmp_path)
@@ -189,6 +200,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(name: str, how: 
         train(resumed, run_dir=tmp_path, resume=True)
     assert same(whole.state(), resumed.state())
     assert checkpoints.latest(tmp_path).epoch == 5  # type: ignore[union-attr]
+    rows = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2, 3, 4, 5]
 
 
 def test_no_whole_checkpoint_is_an_error_and_none_at_all_a_fresh_start(tmp_path: Path) -> None:

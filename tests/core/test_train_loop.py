@@ -110,6 +110,22 @@ def test_the_seed_decides_and_the_global_generator_is_untouched() -> None:
     assert np.array_equal(state, np.random.get_state()[1])  # type: ignore[index]
 
 
+def test_the_seed_decides_the_order() -> None:
+    """Nothing but the order is random in a frozen network."""
+    losses = [
+        fit(toy(), images(70), None, dataclasses.replace(RECIPE, seed=seed), progress=False).losses
+        for seed in (0, 1)
+    ]
+    assert losses[0][0] != losses[1][0]
+
+
+def test_the_backbones_hash_leaves_the_head_out() -> None:
+    one, other = toy(), toy()
+    other.reset_head(2, seed=99)
+    assert weights_hash(one, backbone_only=True) == weights_hash(other, backbone_only=True)
+    assert weights_hash(one, backbone_only=False) != weights_hash(other, backbone_only=False)
+
+
 class Exploding(ToyEngine):
     """From step `at` on (counted from 0), the loss is NaN and so are the weights."""
 
