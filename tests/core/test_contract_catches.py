@@ -242,7 +242,7 @@ FAULTS: dict[type[ToyEngine], str] = {
     SeedsTheGlobalGenerator: "test_global_randomness_is_untouched",
     StateIsAView: "test_state_is_a_copy",
     LoadTakesWhatFits: "test_load_state_refuses_another_network",
-    SaveDropsStatistics: "test_rebuild_round_trip",
+    SaveDropsStatistics: "test_save_load_round_trip",
     ExportsStaleStatistics: "test_onnx_parity",
     DepthsOfTheWrongBlocks: "test_depths_of_one_graph",
 }
