@@ -24,6 +24,9 @@ from zoo.train.tensors import weights_hash
 CHUNK = 512
 """Examples a pass: bounds memory, and is many batches, so that decoding still overlaps computing."""
 
+OF_THE_HEAD = ("num_classes", "classes", "head")
+"""Entries of the adapters' architectures that features do not depend on: another head is no other graph."""
+
 
 def can_be_cached(engine: Engine) -> bool:
     """A linear head, on a network whose code is known: somebody's own module may change under equal weights."""
@@ -32,7 +35,7 @@ def can_be_cached(engine: Engine) -> bool:
 
 def backbone_key(engine: Engine, preprocess: Preprocess, versions: Mapping[str, str]) -> str:
     """What features depend on: architecture, weights and buffers without the head, preprocess, versions."""
-    architecture = {k: v for k, v in (engine.architecture() or {}).items() if k != "num_classes"}
+    architecture = {k: v for k, v in (engine.architecture() or {}).items() if k not in OF_THE_HEAD}
     weights = weights_hash(engine, backbone_only=True)
     parts = (architecture, preprocess, dict(versions))
     return fingerprint([weights, *(fingerprint(part) for part in parts)])

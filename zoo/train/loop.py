@@ -58,7 +58,7 @@ def run(learner: Learner, recipe: Recipe, plan: Plan, resumed: Checkpoint | None
         raise InputError("patience stops on the validation loss: give validation data, or patience=None")
     if not len(plan.targets):
         raise DataError("cannot train on no examples at all: give a data set that holds some")
-    loop = _Loop(learner, recipe, plan)
+    loop = Loop(learner, recipe, plan)
     loop.begin(resumed)
     with TrainingBar(recipe.epochs * loop.steps_in_epoch, shown=plan.progress) as bar:
         try:
@@ -76,8 +76,8 @@ def soft_targets(num_classes: int, smoothing: float) -> Array:
     return table.astype(np.float32)
 
 
-class _Loop:
-    """The state of one run between epochs."""
+class Loop:
+    """The state of one run between epochs; `run` drives it, and so does the benchmark of training."""
 
     def __init__(self, learner: Learner, recipe: Recipe, plan: Plan) -> None:
         self.learner, self.recipe, self.plan = learner, recipe, plan
