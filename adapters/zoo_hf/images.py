@@ -23,6 +23,9 @@ CLASSES = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}
 # Layers of the list that make one unit of the paper: a depthwise and a pointwise convolution (Howard et al. 2017).
 LAYERS_A_UNIT = {"mobilenet_v1": 2}
+# TF's probability to keep, which transformers' config carries as the one to drop: fine-tuning with 99.9 % of the
+# features dropped learns nothing. Where a config has this very value, what was meant is dropped instead.
+KEEP_PROBABILITY = {"mobilenet_v1": 0.999, "mobilenet_v2": 0.8}
 
 
 def from_folder(folder: Path, request: LoadRequest) -> TorchEngine:
@@ -31,6 +34,8 @@ def from_folder(folder: Path, request: LoadRequest) -> TorchEngine:
     if request.depth is not None:
         raise InputError(f"{request.name} cannot be cut: depth= is for text encoders")
     preprocess = read_preprocess(folder, config, request.size)
+    if getattr(config, "classifier_dropout_prob", None) == KEEP_PROBABILITY.get(config.model_type, -1.0):
+        config.classifier_dropout_prob = round(1 - config.classifier_dropout_prob, 6)
     if request.weights == "none":
         module = _random(config, request.seed)
     else:

@@ -298,10 +298,11 @@ def preprocess_of(folder: Path | None, config: Any) -> TextPreprocess:
     names = ("input_ids", "attention_mask", "token_type_ids")
     pad = getattr(config, "pad_token_id", None)
     pad = getattr(config, "eos_token_id", None) if pad is None else pad  # GPT-2 has no pad token
+    pad = pad if isinstance(pad, int) and 0 <= pad < config.vocab_size else 0
     return TextPreprocess(
         tokenizer=folders.tokenizer_text(folder) if folder else None,
         max_length=folders.max_length(folder, config),
-        pad_id=int(pad or 0),
+        pad_id=pad,
         vocab_size=int(config.vocab_size),
         inputs=names if getattr(config, "type_vocab_size", 0) > 1 else names[:2],
     )
