@@ -11,7 +11,7 @@ import pytest
 from cost_graphs import conv_net, endless, node, text_net, write, zeros
 from onnx import TensorProto, helper
 
-from zoo.cost import count_macs, graph_facts
+from zoo.cost import count_macs, graph_facts, shapes
 from zoo.errors import ModelFileError
 
 
@@ -186,6 +186,28 @@ def test_shapes_that_cannot_be_inferred_are_found_by_running(tmp_path: Path) -> 
     }
     path = write(tmp_path / "m.onnx", nodes, {"x": ["N", 5]}, weights)
     assert count_macs(path) == 3 * 1 * 6 + 3 * 6 * 5
+
+
+def test_shapes_computed_in_the_graph_need_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A position table cut to the length, as BERT's exporters write it: only its few integers are computed."""
+    nodes = [
+        node("Shape", ["x"], ["all"]),
+        node("Gather", ["all", "one"], ["length"]),  # a scalar, where onnx's own inference gives up
+        node("Unsqueeze", ["length", "zero"], ["end"]),
+        node("Slice", ["table", "zero", "end"], ["positions"]),
+        node("MatMul", ["positions", "w"], ["mixed"]),
+        node("Add", ["x", "mixed"], ["y"]),
+    ]
+    weights = {
+        "one": np.array(1, np.int64),
+        "zero": np.array([0], np.int64),
+        "table": zeros(512, 6),
+        "w": zeros(6, 6),
+    }
+    path = write(tmp_path / "m.onnx", nodes, {"x": ["N", "L", 6]}, weights)
+    assert count_macs(path, sequence_length=20) == 20 * 6 * 6
+    monkeypatch.setattr(shapes, "_run_for_shapes", None)
+    assert count_macs(path, sequence_length=30) == 30 * 6 * 6
 
 
 def test_nodes_inside_functions_are_counted(tmp_path: Path) -> None:

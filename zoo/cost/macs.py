@@ -1,28 +1,23 @@
 """Multiply-accumulates of an ONNX graph, counted node by node at concrete shapes.
 
 One MAC is one multiplication whose product is summed: convolutions, matrix products, contractions. Bias
-additions, activations, normalisations and poolings are none. Shapes come from onnx's own inference; where
-it cannot tell, the graph is run once and asked, so that nothing is missed in silence: what this module
-cannot count it refuses, never calls 0. Conventions as in Sze et al. 2017, Efficient Processing of DNNs.
+additions, activations, normalisations and poolings are none. What this module cannot count it refuses, never
+calls 0. Conventions as in Sze et al. 2017, Efficient Processing of DNNs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import onnx
 import onnx.inliner
-import onnx.shape_inference
 
 from zoo.cost.inputs import METADATA_KEY, InputSpec, concrete_feed, draw
+from zoo.cost.shapes import Shape, Shapes, find_shapes
 from zoo.errors import ModelFileError
-
-Shape: TypeAlias = tuple[int, ...]
-Shapes: TypeAlias = dict[str, Shape]
-_SMALL = 4096  # elements; larger initialisers hold weights, not shapes, and inference need not carry them
 
 
 def count_macs(
@@ -46,9 +41,7 @@ def count_macs(
         size=size,
     )
     needed = {name for node in nodes for name in _operands(node)}
-    shapes = _inferred(model, feed.shapes)
-    if unknown := sorted(needed - shapes.keys()):
-        shapes |= _run_for_shapes(path, unknown, draw(specs, feed))
+    shapes = find_shapes(path, model, needed, draw(specs, feed))
     return sum(_macs(node, shapes) for node in nodes)
 
 
@@ -82,69 +75,6 @@ def input_specs(model: onnx.ModelProto) -> list[InputSpec]:
         dims = tuple(d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim)
         found.append(InputSpec(value.name, f"tensor({text})", dims))
     return found
-
-
-# --- shapes
-def _inferred(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> Shapes:
-    """Every shape that onnx can infer once the inputs are concrete; initialisers' included."""
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    known = onnx.shape_inference.infer_shapes(_light(model, inputs), data_prop=True)
-    for value in (*known.graph.value_info, *known.graph.output, *known.graph.input):
-        tensor = value.type.tensor_type
-        if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
-            shapes[value.name] = tuple(d.dim_value for d in tensor.shape.dim)
-    return shapes
-
-
-def _light(model: onnx.ModelProto, inputs: Mapping[str, Shape]) -> onnx.ModelProto:
-    """A copy with concrete inputs and with large weights as mere inputs (protobuf ends at 2 GB)."""
-    graph = model.graph
-    kept = [t for t in graph.initializer if math.prod(t.dims) <= _SMALL]
-    large = [
-        onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
-        for t in graph.initializer
-        if math.prod(t.dims) > _SMALL
-    ]
-    fed = [
-        onnx.helper.make_tensor_value_info(v.name, v.type.tensor_type.elem_type, inputs[v.name])
-        for v in graph.input
-        if v.name in inputs
-    ]
-    # Old value_info holds symbols ("batch") that would stand in the way of the numbers; so do the outputs'.
-    outputs = [onnx.ValueInfoProto(name=value.name) for value in graph.output]
-    light = onnx.helper.make_graph(graph.node, graph.name, [*fed, *large], outputs, kept)
-    light.sparse_initializer.extend(graph.sparse_initializer)
-    return onnx.helper.make_model(light, opset_imports=model.opset_import, ir_version=model.ir_version)
-
-
-def _run_for_shapes(path: Path, names: Iterable[str], feed: Mapping[str, Any]) -> Shapes:
-    """Run the graph once with `names` as further outputs, unoptimised so that they exist."""
-    import onnxruntime  # only here: most graphs are counted without running them
-
-    model = onnx.load(str(path), load_external_data=False)
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
-    present = {value.name for value in model.graph.output}
-    wanted = list(names)
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in present)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(path.resolve().parent)
-    )
-    try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        return {
-            name: tuple(value.shape) for name, value in zip(wanted, session.run(wanted, feed), strict=True)
-        }
-    except Exception as error:  # ONNX Runtime's exceptions share no base class but Exception
-        raise ModelFileError(
-            f"the MACs of {path.name} cannot be counted: the shapes of {', '.join(wanted[:3])} are neither "
-            f"inferred nor found by running it: {str(error).splitlines()[0][:300]}"
-        ) from error
 
 
 # --- nodes
