@@ -141,7 +141,7 @@ def _falls(system: System, recipe: Recipe) -> dict[str, Any]:
     system.steps(3, recipe)
     after = system.settled_loss()
     system.model.engine.load_state(kept)
-    return {"shown": f"{before:.3f} -> {after:.3f}", "value": after, "before": before}
+    return {"shown": f"loss {before:.3f} {after - before:+.1e}", "value": after, "before": before}
 
 
 def sgd_step(system: System) -> dict[str, Any]:
@@ -171,16 +171,25 @@ def save_load(system: System) -> dict[str, Any]:
     return {"shown": f"logits differ by {gap:g}", "value": gap}
 
 
+def relative(native: Any, ours: Any) -> float:
+    """Largest difference over the outputs' spread across inputs, floored by float32's own noise."""
+    spread = float(np.ptp(native, axis=0).max()) + 1e-5 * float(np.abs(native).max())
+    return float(np.abs(native - ours).max()) / spread
+
+
 def onnx_parity(system: System) -> dict[str, Any]:
-    """Exported: ONNX Runtime against the native model on real inputs, relative to the outputs' spread."""
+    """Exported: logits and features of ONNX Runtime against the native model on real inputs."""
     started = time.perf_counter()
     onnx = system.model.export(system.folder / "model.onnx")
     seconds = time.perf_counter() - started
     rows = [0, 1, 2, len(system.data) - 1]
     batch = prepare([system.data.inputs[row] for row in rows], system.model.preprocess)
-    native, ours = system.model.engine.logits(batch), onnx.logits(batch)
-    spread = float(np.ptp(native, axis=0).max()) + 1e-5 * float(np.abs(native).max())
-    error = float(np.abs(native - ours).max()) / spread
+    files = [str(system.data.inputs[row]) for row in rows]
+    pairs = [
+        (system.model.engine.logits(batch), onnx.logits(batch)),
+        (system.model.features(files), onnx.features(files)),
+    ]
+    error = max(relative(native, ours) for native, ours in pairs)
     exporter = str(onnx.provenance.get("exporter", "?"))
     return {"shown": f"{error:.0e} {exporter} {seconds:.0f} s", "value": error, "exporter": exporter}
 

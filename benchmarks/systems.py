@@ -68,7 +68,8 @@ def run(system: str, data: Path, folder: Path, console: Console) -> dict[str, An
 
     def note(message: Any) -> None:
         cells.update(message)
-        console.print(f"  {system}: {', '.join(f'{k} {v}' for k, v in message.items())}", style="dim")
+        for name, value in message.items():
+            console.print(f"  {system}: {name}: {value['shown']}", style="dim", soft_wrap=True)
 
     with Worker(system, env={"PYTHONPATH": str(HERE), "ZOO_CACHE": str(folder / "cache")}) as worker:
         try:

@@ -59,7 +59,7 @@ def test_a_small_gap_is_no_tie_where_the_interval_excludes_0() -> None:
 
 def test_latencies_within_the_noise_leave_it_to_size_then_id() -> None:
     same = evidence(90, 100)
-    noisy = {"a": cost("a", 2.05, 30), "b": cost("b", 2.0, 30, spread=0.1), "c": cost("c", 2.1, 20)}
+    noisy = {"a": cost("a", 2.05, 30), "b": cost("b", 2.0, 30, spread=0.2), "c": cost("c", 2.1, 20)}
     assert judge(dict.fromkeys("abc", same), noisy, tolerance=0.01).order == ("c", "a", "b")
     calm = {name: cost(name, 2.0) for name in "cab"}
     assert judge(dict.fromkeys("cab", same), calm, tolerance=0.01).order == ("a", "b", "c")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from zoo.cards import Budget
 from zoo.choose import benchmark, compare, plan, select
-from zoo.errors import DataError, InputError, NothingFitsError, WeightsUnavailableError
+from zoo.errors import DataError, InputError, NothingFitsError
 from zoo.graph import OnnxModel, verify
 from zoo.testing.toy import installed
 
@@ -74,7 +74,9 @@ def test_the_test_part_is_never_used_for_choosing(photos: Path, tmp_path: Path) 
         for label in ("left", "right"):
             (folder / label).mkdir(parents=True)
             for number in names:
-                (folder / label / f"{number}.png").write_bytes((photos / label / f"{number}.png").read_bytes())
+                (folder / label / f"{number}.png").write_bytes(
+                    (photos / label / f"{number}.png").read_bytes()
+                )
     swapped = tmp_path / "swapped"
     (other / "left").rename(tmp_path / "kept")
     (swapped).mkdir()
@@ -87,7 +89,9 @@ def test_the_test_part_is_never_used_for_choosing(photos: Path, tmp_path: Path) 
 
 
 def test_nothing_fits_names_the_limit_and_the_nearest(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(NothingFitsError, match=r"none of 1 candidates fits size <= 1e-06 MB.*toy:tiny: size") as e:
+    with pytest.raises(
+        NothingFitsError, match=r"none of 1 candidates fits size <= 1e-06 MB.*toy:tiny: size"
+    ) as e:
         select(photos, budget=Budget(size_mb=1e-6), candidates=["toy:tiny"], out=tmp_path / "out", folds=3)
     assert (e.value.limit, e.value.nearest, e.value.exit_code) == ("size", "toy:tiny", 3)
     rows = json.loads((tmp_path / "out" / "selection.json").read_text())["candidates"]
@@ -103,7 +107,7 @@ def test_a_candidate_that_cannot_be_reached_is_a_row(photos: Path) -> None:
 
 
 def test_no_candidate_at_all_is_an_error(photos: Path) -> None:
-    with pytest.raises((WeightsUnavailableError, InputError, Exception), match="no candidate could be loaded"):
+    with pytest.raises(InputError, match="no candidate could be loaded. toy:tiny@/nowhere: no weights"):
         select(photos, candidates=["toy:tiny@/nowhere"], folds=3)
 
 

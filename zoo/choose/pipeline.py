@@ -27,9 +27,20 @@ from zoo.choose.rule import Verdict, judge
 from zoo.choose.selection import Selection
 from zoo.cost import measure
 from zoo.data.sources import OnError
-from zoo.errors import InputError, NothingFitsError, WeightsUnavailableError, WorkerError, ZooError
+from zoo.errors import (
+    FrameworkBrokenError,
+    FrameworkMissingError,
+    InputError,
+    NothingFitsError,
+    WeightsError,
+    WeightsUnavailableError,
+    WorkerError,
+    ZooError,
+)
 from zoo.graph import OnnxModel, write_predict_script
 from zoo.train import evaluate
+
+SHARED = (WeightsUnavailableError, WeightsError, FrameworkMissingError, FrameworkBrokenError, WorkerError)
 
 
 def select(
@@ -137,13 +148,14 @@ class _Run:
             self.rows[artefact.id] = Row(artefact.id, "failed", f"does not take {self.parts.train.kind} data")
         good = [artefact for artefact in artefacts if artefact not in wrong]
         if not good:
-            reasons = "; ".join(f"{row.id}: {row.reason}" for row in self.rows.values())
-            raise (
-                type(failed[0][1])(f"no candidate could be loaded. {reasons}")
-                if failed
-                else InputError(reasons)
-            )
+            raise self._none_left([error for _, error in (*lost, *failed)])
         return good
+
+    def _none_left(self, errors: Sequence[ZooError]) -> ZooError:
+        """One error for all candidates: of the kind that they share, else an InputError."""
+        reasons = "; ".join(f"{row.id}: {row.reason}" for row in self.rows.values())
+        shared = next((k for k in SHARED if errors and all(isinstance(e, k) for e in errors)), InputError)
+        return shared(f"no candidate could be loaded. {reasons}")
 
     def _lost(self, name: str, error: ZooError) -> None:
         status = "unreachable" if isinstance(error, WeightsUnavailableError) else "failed"

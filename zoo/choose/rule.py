@@ -48,12 +48,17 @@ def _latency(cost: Cost) -> float:
     return float("inf") if cost.latency_p50_ms is None else cost.latency_p50_ms
 
 
+def _noise(cost: Cost) -> float:
+    """How far its rounds' medians lie to either side of the middle, relative."""
+    return (cost.spread or 0.0) / 2
+
+
 def _cheapest_first(names: set[str], costs: Mapping[str, Cost]) -> list[str]:
     """Repeatedly take the cheapest: among those within the fastest one's noise the smallest, then by id."""
     left, order = set(names), []
     while left:
         fastest = min(left, key=lambda name: (_latency(costs[name]), name))
-        limit = _latency(costs[fastest]) * (1 + (costs[fastest].spread or 0.0))
+        limit = _latency(costs[fastest]) * (1 + _noise(costs[fastest]))
         equal = [name for name in left if _latency(costs[name]) <= limit]
         order.append(min(equal, key=lambda name: (costs[name].file_bytes or 0, name)))
         left.remove(order[-1])
@@ -64,7 +69,7 @@ def _tied_reason(chosen: str, name: str, evidence: Mapping[str, Evidence], costs
     gap = 100 * (evidence[name].accuracy - evidence[chosen].accuracy)
     mine, theirs = _latency(costs[name]), _latency(costs[chosen])
     cost = f"costs more ({mine:.3g} ms against {theirs:.3g} ms)"
-    if mine <= theirs * (1 + (costs[chosen].spread or 0.0)):
+    if mine <= theirs * (1 + _noise(costs[chosen])):
         cost = "is as fast within the noise, and larger or later by id"
     return f"a tie in quality ({gap:+.1f} points), and it {cost}"
 
