@@ -14,7 +14,7 @@ from cost_graphs import conv_net, endless, node, text_net, write
 
 from zoo.cards import Cost
 from zoo.cost import meter
-from zoo.cost.meter import measure
+from zoo.cost.meter import measure, summed_up
 from zoo.errors import InputError
 from zoo.files import sha256_file
 
@@ -40,7 +40,7 @@ def test_a_cost_holds_every_figure_with_its_machine(tmp_path: Path) -> None:
 
 
 def test_rows_come_in_the_order_asked_for_and_work_shows(tmp_path: Path) -> None:
-    """A model with 100 times the work is slower, whichever comes first; throughput is of inputs."""
+    """A model with 100 times the work is slower, whichever comes first."""
     light, heavy = (
         conv_net(tmp_path / "l.onnx", size=64),
         conv_net(tmp_path / "h.onnx", size=64, channels=800),
@@ -57,9 +57,15 @@ def test_rows_come_in_the_order_asked_for_and_work_shows(tmp_path: Path) -> None
     assert sorted(map(str, final)) == sorted(map(str, costs))
     p50 = {(c.id, c.batch_size): c.latency_p50_ms or 0 for c in costs}
     assert p50["heavy", 1] > 2 * p50["light", 1] and p50["heavy", 2] > 2 * p50["light", 2]
-    for cost in costs:
-        mean_s = cost.batch_size / (cost.throughput_per_s or 0)
-        assert mean_s * 1e3 == pytest.approx(cost.latency_p50_ms, rel=2.0)
+
+
+def test_figures_from_the_rounds_times() -> None:
+    rounds = [[1.0, 2.0, 3.0], [2.0, 2.0, 4.0], [1.0, 3.0, 5.0], [9.0, 1.0, 7.0]]
+    cost = summed_up(Cost(id="m", batch_size=4), rounds)
+    assert cost.latency_p50_ms == 2.5
+    assert (cost.latency_p90_ms, cost.latency_p99_ms, cost.samples) == (None, None, 12)
+    assert cost.throughput_per_s == pytest.approx(4 * 12 / 0.040)
+    assert cost.spread == pytest.approx((7 - 2) / 2.5)  # medians 2, 2, 3, 7
 
 
 def test_peak_memory_grows_with_the_weights(tmp_path: Path) -> None:

@@ -239,17 +239,20 @@ def _round(job: _Job, worker: Worker, settings: _Settings) -> None:
 
 
 def _finish(job: _Job, worker: Worker) -> None:
-    """Sum up. throughput: inputs over the seconds of all timed runs."""
     peak = worker.call("zoo.cost.worker:peak_memory_mb", timeout_s=CALL_TIMEOUT_S)
-    times = [time for times in job.rounds for time in times]
-    medians = [statistics.median(times) for times in job.rounds]
-    job.cost = dataclasses.replace(
-        job.cost,
+    job.cost = dataclasses.replace(summed_up(job.cost, job.rounds), peak_memory_mb=peak)
+
+
+def summed_up(cost: Cost, rounds: Sequence[Sequence[float]]) -> Cost:
+    """`cost` with the figures of the rounds' milliseconds; throughput is inputs over the time of all runs."""
+    times = [time for times in rounds for time in times]
+    medians = [statistics.median(times) for times in rounds]
+    return dataclasses.replace(
+        cost,
         latency_p50_ms=percentile(times, 50),
         latency_p90_ms=percentile(times, 90),
         latency_p99_ms=percentile(times, 99),
-        throughput_per_s=job.cost.batch_size * len(times) / (sum(times) / 1e3),
-        peak_memory_mb=peak,
+        throughput_per_s=cost.batch_size * len(times) / (sum(times) / 1e3),
         samples=len(times),
         spread=(max(medians) - min(medians)) / statistics.median(medians),
     )
