@@ -64,8 +64,10 @@ class KerasAdapter(Adapter):
         self, module: Any, *, preprocess: Preprocess, head: str, blocks: Mapping[str, Sequence[str]] | None
     ) -> KerasEngine:
         """Somebody's functional or sequential model; head: the name of its last Dense."""
-        network, values = wrapping.network(module, preprocess=preprocess, head=head, blocks=blocks)
-        engine = KerasEngine(network, device=device_of(None))
+        device = device_of(None)
+        with tf.device(device), seeded(0):  # whether it can be rebuilt is tried, which draws seeds
+            network, values = wrapping.network(module, preprocess=preprocess, head=head, blocks=blocks)
+            engine = KerasEngine(network, device=device)
         engine.set_head(*values)
         return engine
 

@@ -121,16 +121,21 @@ def load_folder(folder: Path, request: LoadRequest, *, device: str) -> KerasEngi
     config = folders.read_config(folder, families=tuple(FAMILIES))
     if "registered_name" in config:
         return _from_preset(str(folder), request, device)
-    folders.check_weights(folder)
     encoder = _cut(_encoder_of(folder, config), request)
+    backbone = _make(encoder) if request.weights == "none" else _pretrained(folder, encoder)
+    return _engine(encoder, backbone, _preprocess(encoder, folder, config), device)
+
+
+def _pretrained(folder: Path, encoder: Encoder) -> Any:
+    """KerasHub's own conversion of transformers' safetensors."""
+    folders.check_weights(folder)
     try:
-        backbone = FAMILIES[encoder.family].kind.from_preset(str(folder), **encoder.config)
+        return FAMILIES[encoder.family].kind.from_preset(str(folder), **encoder.config)
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsCorruptError(
             f"cannot read the weights in {folder}: {reason}. Get them again."
         ) from error
-    return _engine(encoder, backbone, _preprocess(encoder, folder, config), device)
 
 
 def rebuild(architecture: Mapping[str, Any], preprocess: Preprocess) -> Network:
