@@ -4,7 +4,7 @@ Full fine-tuning of the same network on the same preprocessed arrays in memory, 
 Ours is all that an epoch of `fit` does: schedule, soft targets, losses fetched, a copy of the weights checked
 for NaN and kept as the last good ones. Each framework runs in a process of its own, epochs interleaved there.
 
-    python benchmarks/training.py [--rounds 9] [--images 128] [--only torch|tf] [--record] [--check]
+    python benchmarks/training.py [--rounds 9] [--images 128] [--threads N] [--only torch|tf] [--record] [--check]
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from zoo.train.progress import TrainingBar
 BATCH, CLASSES, RATE, MOMENTUM, TARGET = 32, 10, 0.01, 0.9, 1.05
 MODELS = {"torch": ("torch:resnet18@none", 64), "tf": ("tf:mobilenet_v2@none", 96)}
 THEIRS = {"torch": "plain PyTorch loop", "tf": "Keras fit"}
+
+
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def arrays(count: int, size: int) -> tuple[Array, Array]:
@@ -117,8 +120,8 @@ def measure(framework: str, rounds: int, count: int) -> dict[str, Times]:
     return interleave(contenders, rounds=rounds)
 
 
-def in_process(framework: str, rounds: int, count: int) -> dict[str, Times]:
-    """`measure` in a process of its own."""
+def in_process(framework: str, rounds: int, count: int, threads: int) -> dict[str, Times]:
+    """`measure` in a process of its own, with so many threads for both sides."""
     command = [
         sys.executable,
         __file__,
@@ -129,13 +132,13 @@ def in_process(framework: str, rounds: int, count: int) -> dict[str, Times]:
         "--images",
         str(count),
     ]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"} | dict.fromkeys(THREAD_SETTINGS, str(threads))
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     seconds: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
     return {name: Times(tuple(values)) for name, values in seconds.items()}
 
 
-def report(found: dict[str, dict[str, Times]], count: int) -> str:
+def report(found: dict[str, dict[str, Times]], count: int, threads: int) -> str:
     """The section of RESULTS.md."""
     rows = []
     for framework, times in found.items():
@@ -147,8 +150,9 @@ def report(found: dict[str, dict[str, Times]], count: int) -> str:
     packages = {"torch": ("torch", "torchvision"), "tf": ("tensorflow", "keras")}
     used = [package for framework in found for package in packages[framework]]
     text = (
-        f"## Training\n\n`python benchmarks/training.py`: {count} images in memory, batch {BATCH}, every block "
-        f"trains; median (fastest-slowest), the ratio is the median of the rounds' own. Target: at most {TARGET}."
+        f"## Training\n\n`python benchmarks/training.py`: {count} images in memory, batch {BATCH}, threads: {threads}, "
+        "every block trains; median (fastest-slowest), the ratio is the median of the rounds' own. "
+        f"Target: at most {TARGET}."
     )
     return f"{text}\n\n{table(header, rows)}\n\n{machine_line(*used)}"
 
@@ -158,6 +162,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", choices=list(MODELS))
     parser.add_argument("--worker", choices=list(MODELS), help=argparse.SUPPRESS)
     parser.add_argument("--record", action="store_true", help="write the section into RESULTS.md")
@@ -168,8 +173,8 @@ def main() -> int:
         print(json.dumps({name: value.seconds for name, value in times.items()}))
         return 0
     frameworks = [given.only] if given.only else list(MODELS)
-    found = {name: in_process(name, given.rounds, given.images) for name in frameworks}
-    text = report(found, given.images)
+    found = {name: in_process(name, given.rounds, given.images, given.threads) for name in frameworks}
+    text = report(found, given.images, given.threads)
     print(text)
     if given.record:
         record("training", text)
