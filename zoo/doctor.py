@@ -97,14 +97,10 @@ def examine(*, timeout_s: float = TIMEOUT_S) -> Report:
 
 def _summary(checks: tuple[FrameworkCheck, ...]) -> str:
     by_state = {s: [c.name for c in checks if c.state == s] for s in ("works", "missing", "broken")}
-    parts = [
-        f"{', '.join(names)} {'works' if s == 'works' else 'is ' + s}"
-        for s, names in by_state.items()
-        if names
-    ]
-    if not by_state["works"]:
-        parts.append("without a framework ONNX files can still be used: zoo predict, bench, verify")
-    return "; ".join(parts) + "."
+    text = "; ".join(f"{state}: {', '.join(names)}" for state, names in by_state.items() if names)
+    if by_state["works"]:
+        return text
+    return f"{text or 'no framework'}. ONNX files can be used without any: zoo predict, bench, verify"
 
 
 # --- frameworks

@@ -12,6 +12,7 @@ from errors_table import NO_NETWORK, fails, here, photographs, pickled_payload
 
 Capture = pytest.CaptureFixture[str]
 SMALL = ["--size", "64", "--epochs", "1", "-o", "runs/mine"]
+REFUSED = r"<urlopen error .*?>"
 TRAIN = ["train", "torch:squeezenet1_1", "photos", *SMALL]
 
 
@@ -31,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_weights_unreachable(capsys: Capture) -> None:
     arguments = ["predict", "torch:resnet50", "photos"]
     says = ["resnet50-11ad3fa6.pth", "https://download.pytorch.org/models/", "ZOO_MIRROR is not set"]
-    fails(capsys, "Weights that cannot be reached", arguments, code=5, says=says)
+    fails(capsys, "Weights that cannot be reached", arguments, code=5, says=says, theirs=REFUSED)
     assert [p for p in Path("torch").rglob("*") if p.is_file()] == []
 
 
@@ -40,7 +41,7 @@ def test_mirror_without_the_file(capsys: Capture, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ZOO_MIRROR", "mirror")
     arguments = ["predict", "torch:resnet50", "photos"]
     says = ["ZOO_MIRROR=mirror does not hold it", "Put resnet50-11ad3fa6.pth into a folder"]
-    fails(capsys, "Mirror that lacks the weights", arguments, code=5, says=says)
+    fails(capsys, "Mirror that lacks the weights", arguments, code=5, says=says, theirs=REFUSED)
 
 
 def test_weights_tampered_with(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +58,8 @@ def test_weights_truncated(capsys: Capture) -> None:
     Path("cut.pth").write_bytes(Path("whole.pth").read_bytes()[:-600])
     arguments = [*TRAIN, "--weights", "cut.pth"]
     says = ["cannot read the weights cut.pth", "truncated"]
-    fails(capsys, "Truncated weights (torch)", arguments, code=5, says=says)
+    theirs = r"(?<=file\): ).*(?= Get)"
+    fails(capsys, "Truncated weights (torch)", arguments, code=5, says=says, theirs=theirs)
     assert not Path("runs").exists()
 
 

@@ -76,16 +76,21 @@ def bench_command(
     elif csv:
         _csv(costs)
     else:
-        _table(costs)
+        _table(costs, models)
     if costs and all(cost.error for cost in costs):
         raise WorkerError("none of these could be measured; the reasons are above")
 
 
-def _table(costs: list[Cost]) -> None:
+def _table(costs: list[Cost], asked: list[str]) -> None:
     good = [cost for cost in costs if not cost.error]
     if good:
         tables.print_table(HEADERS, [_cells(cost) for cost in good], right=HEADERS[1:])
         typer.echo(f"\n{_conditions(good)}")
+    if random := sorted({c.id for c in good if "@none" in c.id} - set(asked)):
+        typer.echo(
+            f"Random weights, because the pretrained ones cannot be reached here: {', '.join(random)}. "
+            "What a model costs does not depend on them."
+        )
     for name, reason in dict.fromkeys((cost.id, cost.error) for cost in costs if cost.error):
         typer.echo(f"\n{name} could not be measured: {reason}")
 
@@ -149,6 +154,8 @@ def compare_command(
         typer.echo("\n" + "\n".join(comparison.notes))
     if output is not None:
         write_text(output, comparison.markdown() + "\n")
+    if all(row.status in ("failed", "baseline") for row in comparison.rows):
+        raise WorkerError("none of these could be measured; the reasons are above")
 
 
 def print_rows(rows: Any) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 SHOWN_BAD = 10
+OURS = "Written by Backbone Zoo"
 DATA_HELP = "Image folder (class/photo.jpg), CSV, TSV or JSONL."
 
 
@@ -257,15 +258,24 @@ def export_command(
 ) -> None:
     """Write an ONNX file that is checked against the model, and a predict.py beside it."""
     from zoo.cli.opening import open_backbone
-    from zoo.graph import write_predict_script
 
     if output.suffix != ".onnx":
         raise InputError(f"-o {output}: its name must end in .onnx")
     opened: Backbone = open_backbone(model)
     exported: OnnxModel = opened.export(output)
-    script = write_predict_script(output.parent)
-    tables.print_pairs([("wrote", str(output)), ("beside it", str(script)), *provenance_lines(exported)])
+    lines = [("wrote", str(output)), ("beside it", _script_beside(output)), *provenance_lines(exported)]
+    tables.print_pairs(lines)
     typer.echo(f"\nNext:\n  zoo verify {quoted(output)}")
+
+
+def _script_beside(model: Path) -> str:
+    """Write predict.py, unless the folder has one that is not ours; says which."""
+    from zoo.graph import write_predict_script
+
+    there = model.parent / "predict.py"
+    if there.exists() and OURS not in there.read_text(encoding="utf-8", errors="replace"):
+        return f"nothing: {there} is yours and stays as it is"
+    return str(write_predict_script(model.parent, model=model.name))
 
 
 def provenance_lines(model: OnnxModel) -> list[tuple[str, str]]:
