@@ -12,6 +12,7 @@ import tokenizers
 import torch
 import transformers
 
+from zoo import weights as zoo_weights
 from zoo.cards import ImagePreprocess, Preprocess, TextPreprocess
 from zoo.engine import Adapter, LoadRequest
 from zoo.errors import InputError, ModelFileError, UnknownModelError
@@ -84,7 +85,7 @@ class HuggingFaceAdapter(Adapter):
             raise UnknownModelError(
                 f"no folder {request.name}: give a local folder, or a hub id such as org/name"
             )
-        return folders.zoo_weights.mirrored(request.name) or folders.snapshot(request.name)
+        return zoo_weights.mirrored(request.name) or folders.snapshot(request.name)
 
     def rebuild(self, architecture: Mapping[str, Any], preprocess: Preprocess) -> TorchEngine:
         kind = architecture.get("kind")

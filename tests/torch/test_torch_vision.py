@@ -106,7 +106,13 @@ def test_squeezenets_own_head_survives_untouched(squeezenet: Path, tmp_path: Pat
     batch = images()
     assert np.array_equal(again.logits(batch), engine.logits(batch))
     assert engine.export_onnx(tmp_path / "model.onnx", opset=18) == "torchscript"
+    with torch.no_grad():
+        maps = engine.module.features(torch.from_numpy(batch["images"])).numpy()
+    features = engine.features(batch)
+    assert np.allclose(features, maps.mean(axis=(2, 3)), atol=1e-6)
     engine.reset_head(2, seed=0)
+    assert np.allclose(features, engine.features(batch), atol=1e-6)
+    assert (engine.architecture() or {})["head"] == "linear"
     assert engine.labels is None and engine.logits(batch).shape == (2, 2)
     assert not [key for key in engine.state() if key.startswith("classifier")]
 
