@@ -8,6 +8,7 @@ the first leaves invalid. tf2onnx only logs an operation that it cannot convert,
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,6 +130,7 @@ def _tidy(proto: onnx.ModelProto, *, inputs: Sequence[str], outputs: Sequence[st
     names = {by_name[name]: name for name in inputs if name in by_name}
     ends = {value.name: name for value, name in zip(graph.output, outputs, strict=True)}
     if not any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
+        _sort(graph)
         names |= {tensor.name: f"weight_{i}" for i, tensor in enumerate(graph.initializer)}
         made = [name for node in graph.node for name in node.output if name]
         names |= {name: f"value_{i}" for i, name in enumerate(made)}
@@ -139,6 +141,27 @@ def _tidy(proto: onnx.ModelProto, *, inputs: Sequence[str], outputs: Sequence[st
     _name_dimensions(graph.input, ("batch", None) if "images" in inputs else ("batch", "length"))
     _name_dimensions(graph.output, ("batch", None))
     return proto
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Nodes as the outputs need them, weights as the nodes do: tf2onnx's own order goes by its counters."""
+    makers = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    order: dict[int, None] = {}
+    waiting = [makers[value.name] for value in reversed(graph.output) if value.name in makers]
+    while waiting:
+        index = waiting[-1]
+        needs = [makers[name] for name in graph.node[index].input if name in makers]
+        if missing := [need for need in needs if need not in order]:
+            waiting.extend(reversed(missing))
+        else:
+            order[waiting.pop()] = None
+    nodes = [copy.deepcopy(graph.node[index]) for index in order]
+    rank = {name: i for i, name in enumerate(dict.fromkeys(n for node in nodes for n in node.input))}
+    weights = sorted((t for t in graph.initializer if t.name in rank), key=lambda t: rank[t.name])
+    weights = [copy.deepcopy(tensor) for tensor in weights]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(weights)
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:

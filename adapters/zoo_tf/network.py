@@ -165,8 +165,8 @@ def take(model: keras.Model, tensors: Sequence[Any], training: Callable[[str], b
     """Run a functional model with a training flag for each layer: `training(layer name)`.
 
     Keras passes one flag to all, and `layer.trainable = False` stops BatchNorm but not dropout. The walk
-    itself is Keras's own (`_run_through_graph`, a private name that a test pins). A layer that the
-    model's author called with training=False stays in inference mode.
+    itself is Keras's own (`_run_through_graph`, a private name that a test pins). As in Keras's own walk
+    the flag replaces a recorded one: Keras records `training=False` for every dropout.
     """
 
     def operation(node: Any) -> Any:
@@ -174,8 +174,7 @@ def take(model: keras.Model, tensors: Sequence[Any], training: Callable[[str], b
             return node
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            wanted = kwargs.pop("training", None) is not False and training(node.name)
-            return node(*args, **kwargs, training=wanted)
+            return node(*args, **{**kwargs, "training": training(node.name)})
 
         return call
 

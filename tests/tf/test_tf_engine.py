@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,8 +87,8 @@ def test_names_do_not_depend_on_what_was_built_before() -> None:
 
 def test_two_layers_of_one_name_are_refused() -> None:
     inputs = keras.Input((4,))
-    unnamed = keras.layers.Dense(3)  # dense_<counter of the process>, here: dense_0
-    model = keras.Model(inputs, keras.layers.Dense(2, name="dense_0")(unnamed(inputs)))
+    unnamed = keras.layers.Dense(3)  # Keras calls it dense_<counter of the process>, here it is dense_0
+    model = keras.Model(inputs, keras.layers.ReLU(name="dense_0")(unnamed(inputs)))
     with pytest.raises(InputError, match="dense_0"):
         variable_keys(model)
 
@@ -134,6 +136,21 @@ def test_frozen_dropout_is_off_while_later_blocks_train() -> None:
     engine.set_trainable(engine.blocks)
     engine.start_training(Recipe())
     assert float(engine.train_step(batch, targets, lr=rates(engine, 0.0))) != pytest.approx(want, rel=1e-3)
+
+
+def test_dropout_trains_and_is_drawn_by_seed_and_step() -> None:
+    """At rate 0 only dropout can move the loss: another one each step, the same ones for the same seed."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine = tf_models.load(tf_models.bert_folder(Path(folder)), num_classes=3)
+    ids = np.arange(1, 25).reshape(4, 6)
+    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    losses = {}
+    for name, seed in (("first", 1), ("again", 1), ("other", 2)):
+        recipe = Recipe(seed=seed)
+        losses[name] = train(engine, batch, recipe=recipe, steps=3, lr=rates(engine, 0.0))
+    assert len(set(losses["first"])) == 3 and losses["first"] == losses["again"] != losses["other"]
+    engine.set_trainable([])
+    assert len(set(train(engine, batch, steps=3, lr=rates(engine, 0.0)))) == 1
 
 
 def test_native_flags_say_what_is_frozen_and_come_back() -> None:
