@@ -156,6 +156,17 @@ def test_all_bad_files_are_listed_not_the_first(capsys: Capture) -> None:
     fails(capsys, "Several files that are no images", TRAIN, code=2, says=["4 of 20 files", *names])
 
 
+def test_predict_lists_all_bad_files_of_a_folder(capsys: Capture) -> None:
+    for _, make, name, _ in BAD_FILES[:2]:
+        make(Path("photos/ants") / name)
+    arguments = ["predict", "toy:tiny", "photos"]
+    says = ["2 of 18 files", "photos/ants/zero.jpg", "photos/ants/cut.jpg", "--on-error skip"]
+    said = fails(
+        capsys, "Some files of a folder that are no images, to predict", arguments, code=2, says=says
+    )
+    assert said.out == ""
+
+
 def test_skip_leaves_them_out_and_names_them(capsys: Capture) -> None:
     empty_file(Path("photos/ants/zero.jpg"))
     said = here(capsys, *TRAIN, "--on-error", "skip")

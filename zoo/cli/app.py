@@ -33,8 +33,12 @@ class StoppedError(Exception):
     """Ctrl-C, with what the interrupted part says; typer keeps only the exit code of a KeyboardInterrupt."""
 
 
+class ReaderGoneError(Exception):
+    """The reader of our output closed it; typer would exit with 1, as for a failure."""
+
+
 class Group(typer.core.TyperGroup):
-    """The commands, so that what a KeyboardInterrupt says reaches the user."""
+    """The commands, with two ends that typer has its own ideas of."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -42,6 +46,8 @@ class Group(typer.core.TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             raise StoppedError(str(interrupt)) from interrupt
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
 
 
 app = typer.Typer(
@@ -88,7 +94,7 @@ def _run(chosen: list[str]) -> int:
     except StoppedError as interrupt:
         return _interrupted(chosen, str(interrupt))
     except Exception as error:  # noqa: BLE001  the last door: whatever it is becomes a message and a code
-        if isinstance(error, BrokenPipeError):
+        if isinstance(error, BrokenPipeError | ReaderGoneError):
             return _quiet()
         if os.environ.get("ZOO_DEBUG"):
             traceback.print_exc()
