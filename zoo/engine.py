@@ -139,8 +139,9 @@ class Engine(ABC):
         """One step on the mean cross-entropy; returns the loss before the step.
 
         targets: float32 [N, C], rows sum to 1 (soft targets carry label smoothing).  weights: float32 [N]
-        or None.  lr: a rate for each trainable block and for "head".  Randomness (dropout) is a function of
-        (recipe.seed, step number) alone, so a resumed run repeats it.  `float(loss)` may wait for the device.
+        or None; with them the mean is sum(w * loss) / sum(w).  lr: a rate for each trainable block and for
+        "head".  Randomness (dropout) is a function of (recipe.seed, step number) alone, so a resumed run
+        repeats it.  `float(loss)` may wait for the device.
         """
 
     @abstractmethod

@@ -107,14 +107,14 @@ def test_a_candidate_that_cannot_be_reached_is_a_row(photos: Path) -> None:
 
 
 def test_no_candidate_at_all_is_an_error(photos: Path) -> None:
-    with pytest.raises(InputError, match="no candidate could be loaded. toy:tiny@/nowhere: no weights"):
+    with pytest.raises(InputError, match=r"no candidate could be loaded\. toy:tiny@/nowhere: no weights"):
         select(photos, candidates=["toy:tiny@/nowhere"], folds=3)
 
 
 def test_an_output_folder_in_use_is_refused(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="is not empty.*--force"):
+    with pytest.raises(InputError, match=r"is not empty.*--force"):
         select(photos, candidates=["toy:tiny"], out=tmp_path / "out")
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
 
