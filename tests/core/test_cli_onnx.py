@@ -93,7 +93,9 @@ def test_text_posing_as_onnx(capsys: Capture) -> None:
     Path("model.onnx").write_text("version https://git-lfs.github.com/spec/v1\n")
     arguments = ["predict", "model.onnx", "photos/ants/0.png"]
     says = ["model.onnx is not an ONNX model"]
-    fails(capsys, "File that is no ONNX model", arguments, code=2, says=says, theirs=r"\(Error parsing [^)]*\)")
+    fails(
+        capsys, "File that is no ONNX model", arguments, code=2, says=says, theirs=r"\(Error parsing [^)]*\)"
+    )
 
 
 def test_verify_finds_changed_weights(capsys: Capture) -> None:
