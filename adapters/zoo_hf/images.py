@@ -67,7 +67,7 @@ def _engine(module: Any, preprocess: ImagePreprocess, *, device: str | None = No
         module,
         anatomy_of(module),
         preprocess=preprocess,
-        architecture={"kind": "transformers-image", "config": module.config.to_dict()},
+        architecture={"kind": "transformers-image", "config": folders.config_values(module.config)},
         device=device,
     )
 

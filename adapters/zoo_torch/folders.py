@@ -84,6 +84,12 @@ def read_config(folder: Path) -> Any:
     return transformers.CONFIG_MAPPING[kind].from_dict(values)
 
 
+def config_values(config: Any) -> dict[str, Any]:
+    """A config as JSON reads it back: keys are strings (id2label's are numbers), so that it hashes the same."""
+    values: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    return values
+
+
 def check_weights(folder: Path) -> None:
     """Raise unless the folder's weights are safetensors inside the folder."""
     if (folder / INDEX).is_file():
@@ -129,6 +135,17 @@ def pretrained(kind: Any, folder: Path, config: Any, options: dict[str, Any]) ->
             f"the weights in {folder} belong to another network than its {CONFIG}: {len(missing)} missing "
             f"({', '.join(missing[:6])}), {len(report['mismatched_keys'])} of another shape."
         )
+    return _in_own_memory(module)
+
+
+def _in_own_memory(module: Any) -> Any:
+    """Copy the weights out of the mapped file.
+
+    There they lie at odd addresses, where convolutions round otherwise than in the saved and loaded model
+    (1e-8 apart, measured); and a file that is replaced while mapped would change or end the process.
+    """
+    for tensor in module.state_dict(keep_vars=True).values():
+        tensor.data = tensor.data.clone()
     return module
 
 

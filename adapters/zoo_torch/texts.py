@@ -287,7 +287,11 @@ def _engine(
         module,
         anatomy_of(module, pooling),
         preprocess=preprocess,
-        architecture={"kind": "transformers-text", "config": module.config.to_dict(), "pooling": pooling},
+        architecture={
+            "kind": "transformers-text",
+            "config": folders.config_values(module.config),
+            "pooling": pooling,
+        },
         device=device,
         no_head=why,
     )

@@ -118,7 +118,9 @@ def test_the_folders_own_pooling(folder: Path, stated: dict[str, Any], pick: Any
     batch = words()
     engine = load(folder)
     assert np.abs(engine.features(batch) - one_by_one(native, batch, pick)).max() < 1e-5
-    again = ADAPTER.rebuild(json.loads(json.dumps(engine.architecture())), engine.preprocess)
+    stored = json.loads(json.dumps(engine.architecture()))
+    assert stored == engine.architecture(), "not the same after JSON"
+    again = ADAPTER.rebuild(stored, engine.preprocess)
     again.load_state(engine.state())
     assert np.array_equal(again.features(batch), engine.features(batch))
 
