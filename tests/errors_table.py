@@ -1,7 +1,8 @@
 """Bad input, tried on the real command line, with its words kept for docs/errors.md.
 
-`fails` and `process_fails` run `zoo`, assert exit code and text, and `record` the row. Where ZOO_ERRORS_OUT
-names a file the rows go there as JSON lines; scripts/errors_table.py makes the page of them, or compares.
+`fails` and `process_fails` run `zoo`, assert exit code and text, and `record` the row: it must stand in
+docs/errors.md as it is. Where ZOO_ERRORS_OUT names a file the rows go there instead, as JSON lines, of which
+scripts/errors_page.py makes the page.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from errors_page import PAGE, line
 from PIL import Image
 
 from zoo.cli import main
@@ -143,15 +145,16 @@ def error_text(err: str) -> str:
 
 
 def record(case: str, command: str, exit_code: int, message: str) -> None:
-    """Append one row to the file that ZOO_ERRORS_OUT names; without it do nothing."""
-    path = os.environ.get("ZOO_ERRORS_OUT")
-    if not path:
-        return
+    """Assert that docs/errors.md has this row; where ZOO_ERRORS_OUT names a file, append the row to it."""
     test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
     test = re.sub(r"^.*?(?=tests/)|\[.*$", "", test)
     row = {"case": case, "command": command, "code": exit_code, "message": short(message), "test": test}
-    with Path(path).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    if path := os.environ.get("ZOO_ERRORS_OUT"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    assert line(row) in lines, f"docs/errors.md is stale (see scripts/errors_page.py): {line(row)}"
 
 
 def short(message: str) -> str:
