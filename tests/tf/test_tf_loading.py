@@ -14,6 +14,7 @@ import pytest
 import tf_models
 from PIL import Image
 from safetensors.numpy import save_file
+from tf_bert import reference
 
 from zoo.cards import ImagePreprocess, TextPreprocess
 from zoo.data import prepare
@@ -195,57 +196,6 @@ def test_weights_of_another_text_model(tmp_path: Path) -> None:
 
 
 # --- text folders
-def reference(
-    tensors: dict[str, np.ndarray], batch: Batch, *, gelu: str = "erf", pooling: str = "mean"
-) -> list[np.ndarray]:
-    """BERT by its paper in numpy, float64: pooled after the embeddings and after each layer."""
-    from math import erf
-
-    t = {key: value.astype(np.float64) for key, value in tensors.items()}
-    ids, mask = batch["input_ids"], batch["attention_mask"]
-
-    def norm(x: np.ndarray, at: str) -> np.ndarray:
-        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
-        return x * t[f"{at}.weight"] + t[f"{at}.bias"]
-
-    def linear(x: np.ndarray, at: str) -> np.ndarray:
-        return x @ t[f"{at}.weight"].T + t[f"{at}.bias"]
-
-    def activate(x: np.ndarray) -> np.ndarray:
-        if gelu == "erf":
-            return x * 0.5 * (1 + np.vectorize(erf)(x / np.sqrt(2)))
-        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-
-    def pooled(x: np.ndarray) -> np.ndarray:
-        if pooling == "cls":
-            return x[:, 0]
-        if pooling == "max":
-            return np.where(mask[..., None] == 1, x, -np.inf).max(1)
-        return (x * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
-
-    x = t["embeddings.word_embeddings.weight"][ids]
-    x = x + t["embeddings.position_embeddings.weight"][: ids.shape[1]]
-    x = norm(
-        x + t["embeddings.token_type_embeddings.weight"][batch["token_type_ids"]], "embeddings.LayerNorm"
-    )
-    out, n, heads = [pooled(x)], len(ids), tf_models.HEADS
-    for i in range(tf_models.LAYERS):
-        at = f"encoder.layer.{i}"
-        q, k, v = (
-            linear(x, f"{at}.attention.self.{name}").reshape(n, ids.shape[1], heads, -1).transpose(0, 2, 1, 3)
-            for name in ("query", "key", "value")
-        )
-        scores = q @ k.transpose(0, 1, 3, 2) / np.sqrt(q.shape[-1]) + (1 - mask[:, None, None, :]) * -1e30
-        shares = np.exp(scores - scores.max(-1, keepdims=True))
-        shares /= shares.sum(-1, keepdims=True)
-        context = (shares @ v).transpose(0, 2, 1, 3).reshape(x.shape)
-        x = norm(linear(context, f"{at}.attention.output.dense") + x, f"{at}.attention.output.LayerNorm")
-        inner = linear(activate(linear(x, f"{at}.intermediate.dense")), f"{at}.output.dense")
-        x = norm(inner + x, f"{at}.output.LayerNorm")
-        out.append(pooled(x))
-    return out
-
-
 @pytest.mark.parametrize(("activation", "gelu"), [("gelu", "erf"), ("gelu_new", "tanh")])
 def test_a_transformers_folder_is_bert_with_its_own_gelu(activation: str, gelu: str, tmp_path: Path) -> None:
     folder, batch = tf_models.bert_folder(tmp_path / "f", config={"hidden_act": activation}), words()

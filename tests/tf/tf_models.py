@@ -37,9 +37,9 @@ def enlivened(model: keras.Model, *, seed: int = 0) -> keras.Model:
         if variable.name in ("moving_mean", "bias", "beta"):
             variable.assign(rng.normal(0, 0.1, variable.shape))
         elif variable.name == "moving_variance":
-            variable.assign(rng.uniform(0.02, 0.1, variable.shape))
+            variable.assign(rng.uniform(0.1, 0.3, variable.shape))
         elif variable.path.startswith(("predictions/kernel", "conv_preds/kernel")):
-            variable.assign(rng.normal(0, 0.5, variable.shape))
+            variable.assign(rng.normal(0, 0.2, variable.shape))
     return model
 
 
