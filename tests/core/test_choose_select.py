@@ -88,6 +88,20 @@ def test_the_test_part_is_never_used_for_choosing(photos: Path, tmp_path: Path) 
     assert next(r.accuracy for r in wrong.rows if r.id == "toy:tiny") > 0.7
 
 
+def test_a_validation_part_judges_everybody_baselines_too(photos: Path, tmp_path: Path) -> None:
+    """Labels of the validation part swapped: whoever learned something is now wrong on all ten of them."""
+    for old, new in (("left", "right"), ("right", "left")):
+        (tmp_path / "held" / new).mkdir(parents=True)
+        for number in range(25, 30):
+            (photos / old / f"{number}.png").rename(tmp_path / "held" / new / f"{number}.png")
+    found = select(photos, validation=tmp_path / "held", candidates=["toy:tiny"])
+    rows = {row.id: row for row in found.rows}
+    assert rows["toy:tiny"].accuracy < 0.3 < 0.7 < found.test["accuracy"]
+    assert rows["majority class"].accuracy == 0.5
+    assert rows["majority class"].accuracy_high - rows["majority class"].accuracy_low > 0.5, "of 10 examples"
+    assert "on the validation part on 10 examples" in found.why
+
+
 def test_nothing_fits_names_the_limit_and_the_nearest(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(
         NothingFitsError, match=r"none of 1 candidates fits size <= 1e-06 MB.*toy:tiny: size"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -10,42 +11,46 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from zoo.cards import ImagePreprocess
-from zoo.choose.evidence import Evidence, cross_validate
-from zoo.data import Dataset, batches, folds
+from zoo.choose.evidence import Evidence, cross_validate, over_splits
+from zoo.choose.parts import Judged
+from zoo.data import batches
 from zoo.engine import Array
 
 BINS = 8
 
 
-def majority(data: Dataset, *, k: int, seed: int) -> Evidence:
-    """Always the most frequent class of the fold's training part."""
-    correct = np.zeros(len(data), dtype=bool)
-    for fitted, held in folds(data.targets, k, seed=seed):
-        correct[held] = data.targets[held] == np.bincount(data.targets[fitted]).argmax()
-    return Evidence(correct)
+def majority(judged: Judged, *, seed: int) -> Evidence:
+    """Always the most frequent class of the part that is fitted on."""
+
+    def predict(fitted: Array, held: Array) -> Array:
+        return np.full(len(held), np.bincount(judged.targets[fitted]).argmax())
+
+    return over_splits(judged.targets, judged.splits, predict)
 
 
-def bag_of_words(data: Dataset, *, k: int, seed: int) -> Evidence:
+def bag_of_words(judged: Judged, *, seed: int) -> Evidence:
     """TF-IDF over words and word pairs, logistic regression with C = 10."""
-    texts = np.array([str(text) for text in data.inputs], dtype=object)
-    correct = np.zeros(len(data), dtype=bool)
-    for fitted, held in folds(data.targets, k, seed=seed):
+    texts = np.array([str(text) for text in judged.inputs], dtype=object)
+
+    def predict(fitted: Array, held: Array) -> Array:
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
         model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=400))
-        model.fit(texts[fitted], data.targets[fitted])
-        correct[held] = model.predict(texts[held]) == data.targets[held]
-    return Evidence(correct)
+        found: Array = model.fit(texts[fitted], judged.targets[fitted]).predict(texts[held])
+        return found
+
+    return over_splits(judged.targets, judged.splits, predict)
 
 
-def colour_histogram(data: Dataset, *, k: int, seed: int) -> Evidence:
+def colour_histogram(judged: Judged, *, seed: int) -> Evidence:
     """Joint RGB histogram (8 x 8 x 8 bins, square-rooted) of a 64-pixel thumbnail, then the probe."""
-    return cross_validate(_histograms(data), data.targets, k=k, seed=seed)
+    evidence: Evidence = cross_validate(_histograms(judged.inputs), judged.targets, judged.splits, seed=seed)
+    return evidence
 
 
-def _histograms(data: Dataset) -> Array:
+def _histograms(inputs: Sequence[Any]) -> Array:
     thumbnail = ImagePreprocess(64, 64, resize="exact", resize_to=(64, 64))
     rows: list[Array] = []
-    for _, batch in batches(data.inputs, thumbnail, batch_size=64):
+    for _, batch in batches(inputs, thumbnail, batch_size=64):
         for image in batch["images"]:
             bins = np.minimum((image * BINS).astype(np.int64), BINS - 1).reshape(3, -1)
             index = (bins[0] * BINS + bins[1]) * BINS + bins[2]

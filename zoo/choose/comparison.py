@@ -14,7 +14,7 @@ from zoo.cards import Cost
 from zoo.choose import baselines
 from zoo.choose.bench import Model, benchmark, files
 from zoo.choose.evidence import Evidence, cross_validate
-from zoo.choose.parts import DataOptions, typical_tokens
+from zoo.choose.parts import DataOptions, Judged, typical_tokens
 from zoo.choose.rows import Row, markdown
 from zoo.cost import measure
 from zoo.data import Dataset
@@ -61,13 +61,12 @@ def compare(
         raise DataError(
             f"a class has {fewest} examples, too few for {folds} folds: add examples, or lower folds"
         )
+    judged = Judged.of(dataset, None, folds=folds, seed=seed)
     with tempfile.TemporaryDirectory(prefix="zoo-compare-") as work:
         found = files(list(models), Path(work), say=say)
-        rows = _rows(found, dataset, folds=folds, threads=threads, seed=seed, say=say)
+        rows = _rows(found, dataset, judged, threads=threads, seed=seed, say=say)
     for name, baseline in baselines.for_kind(dataset.kind).items():
-        rows.append(
-            _quality_row(name, "baseline", "no backbone", baseline(dataset, k=folds, seed=seed), None)
-        )
+        rows.append(_quality_row(name, "baseline", "no backbone", baseline(judged, seed=seed), None))
     notes = [f"Accuracy on the {len(dataset)} examples of {dataset.source}; p50 at batch 1."]
     notes += [f"Passed over: {path}: {reason}" for path, reason in dataset.bad]
     return Comparison(tuple(rows), tuple(notes))
@@ -76,8 +75,8 @@ def compare(
 def _rows(
     found: Sequence[tuple[str, Path | ZooError]],
     dataset: Dataset,
+    judged: Judged,
     *,
-    folds: int,
     threads: int | None,
     seed: int,
     say: Callable[[str], None],
@@ -96,7 +95,7 @@ def _rows(
             continue
         say(f"quality of {name}")
         try:
-            evidence, how = _quality(OnnxModel(path), dataset, folds=folds, seed=seed)
+            evidence, how = _quality(OnnxModel(path), dataset, judged, seed=seed)
         except ZooError as error:
             rows.append(Row(name, "failed", str(error).splitlines()[0], cost=costs[name]))
             continue
@@ -104,12 +103,13 @@ def _rows(
     return rows
 
 
-def _quality(model: OnnxModel, dataset: Dataset, *, folds: int, seed: int) -> tuple[Evidence, str]:
+def _quality(model: OnnxModel, dataset: Dataset, judged: Judged, *, seed: int) -> tuple[Evidence, str]:
     if model.num_classes is not None and tuple(model.labels or ()) == dataset.classes:
         predicted = model.predict(dataset.inputs).argmax(axis=1)
         return Evidence(np.asarray(predicted == dataset.targets)), "its own head"
     features = model.features(dataset.inputs)
-    return cross_validate(features, dataset.targets, k=folds, seed=seed), f"linear probe, {folds} folds"
+    evidence = cross_validate(features, judged.targets, judged.splits, seed=seed)
+    return evidence, f"linear probe, {len(judged.splits)} folds"
 
 
 def _cost_row(cost: Cost) -> Row:

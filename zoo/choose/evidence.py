@@ -8,9 +8,9 @@ examples, so that no example ever judges a model it helped to choose.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -23,6 +23,8 @@ from zoo.engine import Array
 from zoo.train import wilson_interval
 
 # A probe's matrices are small: a second BLAS thread gains nothing, and on a busy machine spins for minutes.
+Splits: TypeAlias = Sequence[tuple[Array, Array]]
+"""(indices to fit on, indices to judge on), the judged ones of all splits apart."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -37,7 +39,7 @@ STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 
 @dataclass(frozen=True)
 class Evidence:
-    """correct: bool [N], one per training example, predicted by a probe that did not see it."""
+    """correct: bool [N], one per judged example, predicted by a probe that did not see it."""
 
     correct: Array
 
@@ -80,22 +82,24 @@ def _aligned(probe: Pipeline, features: Array, classes: Array) -> Array:
 
 
 @one_thread
-def cross_validate(features: Array, targets: Array, *, k: int, seed: int) -> Evidence:
-    """Out-of-fold correctness over stratified folds; features [N, D], targets int64 [N]."""
+def cross_validate(features: Array, targets: Array, splits: Splits, *, seed: int) -> Evidence:
+    """Correctness of probes on the held part of each split; features [N, D], targets int64 [N]."""
     features = features.astype(np.float32)
-    correct = np.zeros(len(targets), dtype=bool)
-    for fitted, held in folds(targets, k, seed=seed):
+
+    def predict(fitted: Array, held: Array) -> Array:
         strength = choose_strength(features[fitted], targets[fitted], seed=seed)
-        probe = logistic(strength).fit(features[fitted], targets[fitted])
-        correct[held] = probe.predict(features[held]) == targets[held]
-    return Evidence(correct)
+        found: Array = logistic(strength).fit(features[fitted], targets[fitted]).predict(features[held])
+        return found
+
+    return over_splits(targets, splits, predict)
 
 
-@one_thread
-def hold_out(features: Array, targets: Array, held: Array, held_targets: Array, *, seed: int) -> Evidence:
-    """Correctness on the user's own validation part."""
-    probe = logistic(choose_strength(features, targets, seed=seed)).fit(features, targets)
-    return Evidence(np.asarray(probe.predict(held) == held_targets))
+def over_splits(targets: Array, splits: Splits, predict: Callable[[Array, Array], Array]) -> Evidence:
+    """Correctness of `predict(fitted, held)` on every held example, in the order of the examples."""
+    correct = np.zeros(len(targets), dtype=bool)
+    for fitted, held in splits:
+        correct[held] = predict(fitted, held) == targets[held]
+    return Evidence(correct[np.sort(np.concatenate([held for _, held in splits]))])
 
 
 @one_thread

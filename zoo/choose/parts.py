@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from zoo.cards import TextPreprocess
+from zoo.choose.evidence import Splits
 from zoo.data import Dataset, open_data, split, token_lengths
+from zoo.data import folds as make_folds
 from zoo.data.sources import OnError
+from zoo.engine import Array
 from zoo.errors import DataError
 
 TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The examples that a choice is made on. splits: what is fitted on and what is judged, for each turn."""
+
+    inputs: Sequence[Any]
+    targets: Array
+    splits: Splits
+
+    @classmethod
+    def of(cls, train: Dataset, validation: Dataset | None, *, folds: int, seed: int) -> Judged:
+        """Cross-validation over `train`, or fitted on `train` and judged on `validation`."""
+        if validation is None:
+            return cls(train.inputs, train.targets, make_folds(train.targets, folds, seed=seed))
+        both = np.arange(len(train) + len(validation))
+        inputs = [*train.inputs, *validation.inputs]
+        targets = np.concatenate([train.targets, validation.targets])
+        return cls(inputs, targets, [(both[: len(train)], both[len(train) :])])
 
 
 @dataclass(frozen=True)
@@ -49,11 +72,12 @@ def open_parts(
         held = options.open(test, train.classes)
     else:
         train, held = split(train, TEST_FRACTION, seed=seed)
+    least = folds if validation is None else 4  # the probe's strength is chosen on a quarter
     fewest = int(np.bincount(train.targets, minlength=len(train.classes)).min())
-    if fewest < folds:
+    if fewest < least:
         name = train.classes[int(np.bincount(train.targets, minlength=len(train.classes)).argmin())]
         raise DataError(
-            f"class {name!r} has {fewest} training examples, too few for {folds} folds "
+            f"class {name!r} has {fewest} training examples, too few for {least} folds "
             "(a fifth of the data is held out as the test part): add examples, or lower folds"
         )
     return Parts(train, checked, held)

@@ -19,9 +19,9 @@ from zoo.cards import Budget, Cost
 from zoo.choose import baselines
 from zoo.choose.artefacts import Artefact, Features, Say, export_families
 from zoo.choose.candidates import expand
-from zoo.choose.evidence import Evidence, cross_validate, fit_linear_head, hold_out
+from zoo.choose.evidence import Evidence, cross_validate, fit_linear_head
 from zoo.choose.limits import Excess, describe, excesses
-from zoo.choose.parts import DataOptions, Parts, open_parts, typical_tokens
+from zoo.choose.parts import DataOptions, Judged, Parts, open_parts, typical_tokens
 from zoo.choose.rows import Row
 from zoo.choose.rule import Verdict, judge
 from zoo.choose.selection import Selection
@@ -111,8 +111,10 @@ class _Run:
         artefacts = self._timed("export", lambda: self._graphs(candidates, work))
         costs = self._timed("measure", lambda: self._costs(artefacts))
         fitting = self._within(artefacts, costs)
-        features = Features(list(self.parts.train.inputs))
-        evidence = self._timed("probe", lambda: self._evidence(fitting, features, costs))
+        folds, seed = self.settings["folds"], self.settings["seed"]
+        judged = Judged.of(self.parts.train, self.parts.validation, folds=folds, seed=seed)
+        features = Features(judged.inputs)
+        evidence = self._timed("probe", lambda: self._evidence(fitting, judged, features, costs))
         verdict = judge(evidence, costs, tolerance=self.settings["tolerance"])
         by_id = {artefact.id: artefact for artefact in fitting}
         started = time.perf_counter()
@@ -202,24 +204,18 @@ class _Run:
         )
 
     def _evidence(
-        self, fitting: Sequence[Artefact], features: Features, costs: dict[str, Cost]
+        self, fitting: Sequence[Artefact], judged: Judged, features: Features, costs: dict[str, Cost]
     ) -> dict[str, Evidence]:
-        train, k, seed = self.parts.train, self.settings["folds"], self.settings["seed"]
+        seed = self.settings["seed"]
         found: dict[str, Evidence] = {}
-        held = Features(list(self.parts.validation.inputs)) if self.parts.validation else None
         for artefact in fitting:
             self.say(f"probe {artefact.id}")
-            x = features.of(artefact)
-            if held is not None and self.parts.validation is not None:
-                targets = self.parts.validation.targets
-                result = hold_out(x, train.targets, held.of(artefact), targets, seed=seed)
-            else:
-                result = cross_validate(x, train.targets, k=k, seed=seed)
+            result = cross_validate(features.of(artefact), judged.targets, judged.splits, seed=seed)
             found[artefact.id] = result
             self.rows[artefact.id] = _row(artefact.id, "within", "", result, costs[artefact.id])
-        for name, baseline in baselines.for_kind(train.kind).items():
+        for name, baseline in baselines.for_kind(self.parts.train.kind).items():
             self.say(f"baseline {name}")
-            self.rows[name] = _row(name, "baseline", "no backbone", baseline(train, k=k, seed=seed), None)
+            self.rows[name] = _row(name, "baseline", "no backbone", baseline(judged, seed=seed), None)
         return found
 
     def _ship(
@@ -235,7 +231,7 @@ class _Run:
         for name in verdict.order:
             self.say(f"head of {name}")
             train = self.parts.train
-            x = features.of(artefacts[name])
+            x = features.of(artefacts[name])[: len(train)]
             weight, bias = fit_linear_head(x, train.targets, len(train.classes), seed=self.settings["seed"])
             made = OnnxModel(artefacts[name].path).with_head(
                 weight, bias, labels=train.classes, path=work / "shipped.onnx"
