@@ -20,6 +20,8 @@ demo: $(STAMP)
 	@rm -rf runs/demo
 	$(BIN)/zoo select examples/tickets.csv --max-latency 5ms --max-size 80MB \
 	  --candidate hf:all-minilm-l6-v2,depth=all --candidate tf:all-minilm-l6-v2,depth=all -o runs/demo
+	@echo; echo '$$ $(BIN)/zoo predict runs/demo/model.onnx "my parcel never came"'
+	@$(BIN)/zoo predict runs/demo/model.onnx "my parcel never came"
 
 # One pytest process for the core and one for each framework: two frameworks in one process abort each other.
 test: test-core test-torch test-tf test-hf
