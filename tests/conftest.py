@@ -7,7 +7,7 @@ and a failure where ZOO_REQUIRE names it.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 from pathlib import Path
 
@@ -21,14 +21,35 @@ FRAMEWORK_MODULES = {
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
-def pytest_ignore_collect(collection_path: Path) -> bool | None:
+LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Folders left out are told at the end."""
+    config.stash[LEFT_OUT] = []
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out the folder of a framework that is missing and not required: nothing of it can be imported."""
-    framework = collection_path.name
-    if not collection_path.is_dir() or collection_path.parent.name != "tests":
+    framework = collection_path.parent.name  # a folder named on the command line is not asked about itself
+    if framework not in FRAMEWORK_MODULES or framework in required() or not (module := missing(framework)):
         return None
-    if framework not in FRAMEWORK_MODULES or framework in required():
-        return None
-    return True if missing(framework) else None
+    line = f"skipped tests/{framework}: no module {module} (pip install 'backbone-zoo[{framework}]')"
+    if line not in config.stash[LEFT_OUT]:
+        config.stash[LEFT_OUT].append(line)
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The reason for each folder left out."""
+    for line in config.stash[LEFT_OUT]:
+        terminalreporter.line(line)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A folder left out for a reason is a skip, not 'no tests were found'."""
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.stash[LEFT_OUT]:
+        session.exitstatus = pytest.ExitCode.OK
 
 
 def required() -> set[str]:
@@ -39,7 +60,11 @@ def required() -> set[str]:
 def missing(framework: str) -> str | None:
     """The first module of a framework that cannot be imported, or None."""
     for module in FRAMEWORK_MODULES[framework]:
-        if importlib.util.find_spec(module) is None:
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
             return module
     return None
 

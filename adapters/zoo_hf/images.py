@@ -11,6 +11,7 @@ import torch
 import transformers
 from torch import nn
 
+from zoo import model_folder
 from zoo.cards import ImagePreprocess
 from zoo.engine import LoadRequest
 from zoo.errors import InputError
@@ -110,7 +111,7 @@ def read_preprocess(folder: Path, config: Any, size: int | None) -> ImagePreproc
 
     Raises InputError for what the zoo's one implementation cannot do the same.
     """
-    stated = folders.read_json(folder / "preprocessor_config.json")
+    stated = model_folder.read_json(folder / "preprocessor_config.json")
     if not stated:
         raise InputError(
             f"{folder} holds no preprocessor_config.json: the zoo does not guess how to prepare images"

@@ -18,6 +18,7 @@ import safetensors
 from keras import ops
 from tokenizers import BertWordPieceTokenizer
 
+from zoo import model_folder
 from zoo.cards import Preprocess, TextPreprocess, WeightsCard
 from zoo.engine import LoadRequest
 from zoo.errors import InputError, WeightsCorruptError
@@ -100,7 +101,9 @@ def load_official(request: LoadRequest, cards: Sequence[WeightsCard], *, device:
         with captured_stderr():
             if card.url and "huggingface.co" in card.url:
                 repository = card.url.partition("huggingface.co/")[2]
-                place = huggingface_hub.snapshot_download(repository, allow_patterns=list(folders.WANTED))
+                place = huggingface_hub.snapshot_download(
+                    repository, allow_patterns=list(model_folder.WANTED)
+                )
                 return load_folder(Path(place), request, device=device)
             return _from_preset(file, request, device)
     except (InputError, WeightsCorruptError):
@@ -128,7 +131,7 @@ def load_folder(folder: Path, request: LoadRequest, *, device: str) -> KerasEngi
 
 def _pretrained(folder: Path, encoder: Encoder) -> Any:
     """KerasHub's own conversion of transformers' safetensors."""
-    folders.check_weights(folder)
+    model_folder.check_weights(folder)
     try:
         return FAMILIES[encoder.family].kind.from_preset(str(folder), **encoder.config)
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
@@ -268,7 +271,7 @@ def _preprocess(
         return TextPreprocess(max_length=longest, vocab_size=vocabulary, inputs=INPUTS)
     return TextPreprocess(
         tokenizer=folders.tokenizer_text(folder),
-        max_length=min(longest, folders.stated_length(folder) or longest),
+        max_length=min(longest, model_folder.stated_length(folder) or longest),
         pad_id=int((config or {}).get("pad_token_id") or 0),
         vocab_size=vocabulary,
         inputs=INPUTS,

@@ -18,28 +18,11 @@ import transformers
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers.utils import logging as transformers_logging
 
+from zoo import model_folder
 from zoo import weights as zoo_weights
-from zoo.errors import InputError, UnsafeWeightsError, WeightsCorruptError
+from zoo.errors import InputError, WeightsCorruptError
+from zoo.model_folder import CONFIG, WANTED, check_weights, stated_length
 from zoo_torch.anatomy import seeded
-
-CONFIG, SAFE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-# What is taken from the hub: no pickle, no code, no other format's copy of the weights.
-WANTED = (
-    CONFIG,
-    SAFE,
-    INDEX,
-    "model-*.safetensors",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "modules.json",
-    "sentence_bert_config.json",
-    "1_Pooling/config.json",
-)
 
 
 def snapshot(repo: str) -> Path:
@@ -53,32 +36,10 @@ def snapshot(repo: str) -> Path:
         raise zoo_weights.unavailable(repo, f"https://huggingface.co/{repo}", error) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, {} where there is no such file. Raises WeightsCorruptError where it is not one."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise WeightsCorruptError(f"cannot read {path}: {error}. Get the file again.") from error
-    if not isinstance(value, dict):
-        raise WeightsCorruptError(f"{path} holds no JSON object. Get the file again.")
-    return value
-
-
 def read_config(folder: Path) -> Any:
     """The transformers config of a folder. Raises InputError, WeightsCorruptError, UnsafeWeightsError."""
-    values = read_json(folder / CONFIG)
+    values = model_folder.read_config(folder)
     kind = values.get("model_type")
-    if not values:
-        raise InputError(
-            f"{folder} holds no {CONFIG}: give a folder that transformers' save_pretrained wrote"
-        )
-    if "auto_map" in values:
-        raise UnsafeWeightsError(
-            f"{folder / CONFIG} asks for code of its own (auto_map): it was not run. "
-            "Only architectures that transformers itself ships can be loaded."
-        )
     if kind not in transformers.CONFIG_MAPPING:
         raise InputError(f"{folder / CONFIG} is of model_type {kind!r}, which transformers does not ship")
     return transformers.CONFIG_MAPPING[kind].from_dict(values)
@@ -88,22 +49,6 @@ def config_values(config: Any) -> dict[str, Any]:
     """A config as JSON reads it back: keys are strings (id2label's are numbers), so that it hashes the same."""
     values: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
     return values
-
-
-def check_weights(folder: Path) -> None:
-    """Raise unless the folder's weights are safetensors inside the folder."""
-    if (folder / INDEX).is_file():
-        files = set(read_json(folder / INDEX).get("weight_map", {}).values())
-        if outside := [str(f) for f in files if Path(str(f)).name != f]:
-            raise UnsafeWeightsError(f"{folder / INDEX} names files outside the folder: {outside[0]}")
-    elif not (folder / SAFE).is_file():
-        if pickles := [name for name in PICKLES if (folder / name).exists()]:
-            raise UnsafeWeightsError(
-                f"{folder} holds its weights as a pickle only ({pickles[0]}), whose loading could run code: "
-                "it was not loaded. Where you trust its origin: "
-                "AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), and give the new folder."
-            )
-        raise InputError(f"{folder} holds no {SAFE}: give a folder with weights, or weights='none'")
 
 
 def pretrained(kind: Any, folder: Path, config: Any, options: dict[str, Any]) -> Any:
@@ -187,9 +132,8 @@ def max_length(folder: Path | None, config: Any) -> int:
     limit = min(512, positions)
     if folder is None:
         return limit
-    stated = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
-    stated = stated or read_json(folder / "tokenizer_config.json").get("model_max_length")
-    return min(limit, int(stated)) if stated else limit
+    stated = stated_length(folder)
+    return min(limit, stated) if stated else limit
 
 
 # Their positions start after the pad token's id (Liu et al. 2019's code does so, and its followers).

@@ -18,6 +18,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from zoo import model_folder
 from zoo import weights as zoo_weights
 from zoo.cards import TextPreprocess
 from zoo.engine import LoadRequest
@@ -96,7 +97,7 @@ DECODERS = ("gpt2",)
 
 def pooling_of(folder: Path | None, config: Any) -> str:
     """The folder's own pooling (sentence-transformers' 1_Pooling), else the kind of network decides."""
-    stated = folders.read_json(folder / "1_Pooling" / "config.json") if folder else {}
+    stated = model_folder.read_json(folder / "1_Pooling" / "config.json") if folder else {}
     if not stated:
         return "lasttoken" if config.model_type in DECODERS else "mean"
     modes = [stated["pooling_mode"]] if isinstance(stated.get("pooling_mode"), str) else []

@@ -1,0 +1,82 @@
+"""Judging a folder in transformers' layout before anything loads it: JSON and safetensors only, no code.
+
+Several adapters read such folders; what is refused, and in which words, is decided here once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import InputError, UnsafeWeightsError, WeightsCorruptError
+
+CONFIG, SAFE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+# What is taken from the hub: no pickle, no code, no other format's copy of the weights.
+WANTED = (
+    CONFIG,
+    SAFE,
+    INDEX,
+    "model-*.safetensors",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, {} where there is no such file. Raises WeightsCorruptError where it is not one."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise WeightsCorruptError(f"cannot read {path}: {error}. Get the file again.") from error
+    if not isinstance(value, dict):
+        raise WeightsCorruptError(f"{path} holds no JSON object. Get the file again.")
+    return value
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json. Raises InputError where there is none, UnsafeWeightsError where it asks for code."""
+    values = read_json(folder / CONFIG)
+    if not values:
+        raise InputError(
+            f"{folder} holds no {CONFIG}: give a folder that transformers' save_pretrained wrote"
+        )
+    if "auto_map" in values:
+        raise UnsafeWeightsError(
+            f"{folder / CONFIG} asks for code of its own (auto_map): it was not run. "
+            "Only architectures that transformers itself ships can be loaded."
+        )
+    return values
+
+
+def check_weights(folder: Path) -> None:
+    """Raise InputError or UnsafeWeightsError unless the weights are safetensors inside the folder."""
+    if (folder / INDEX).is_file():
+        files = {str(file) for file in read_json(folder / INDEX).get("weight_map", {}).values()}
+        if outside := [file for file in files if Path(file).name != file]:
+            raise UnsafeWeightsError(f"{folder / INDEX} names files outside the folder: {outside[0]}")
+    elif not (folder / SAFE).is_file():
+        if pickles := [name for name in PICKLES if (folder / name).exists()]:
+            raise UnsafeWeightsError(
+                f"{folder} holds its weights as a pickle only ({pickles[0]}), whose loading could run code: "
+                "it was not loaded. Where you trust its origin: "
+                "AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), and give the new folder."
+            )
+        raise InputError(f"{folder} holds no {SAFE}: give a folder with weights, or weights='none'")
+
+
+def stated_length(folder: Path) -> int | None:
+    """The longest text in tokens that the folder itself states, or None."""
+    stated = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+    stated = stated or read_json(folder / "tokenizer_config.json").get("model_max_length")
+    return int(stated) if stated else None
