@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from zoo import registry
+from zoo.cards import ModelCard
 from zoo.choose.candidates import Family, expand
 from zoo.choose.parts import DataOptions
+from zoo.data import Dataset
 from zoo.data.sources import OnError
 from zoo.packaged import packaged
 from zoo.weights import mirrored
 
 # Rough rates of a 2-core machine, from benchmarks/RESULTS.md; the plan says that they are rough.
-EXPORT_S = {"torch": 8.0, "hf": 12.0, "tf": 25.0}
-MEASURE_S, PROBE_S, GMACS_PER_S = 2.0, 3.0, 25.0
+EXPORT_S = {"torch": 10.0, "hf": 10.0, "tf": 20.0}
+MEASURE_S, PROBE_S, GMACS_PER_S, TOKENS_PER_WORD = 1.0, 0.5, 50.0, 1.4
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,25 @@ def plan(
     """Read the data and the catalogue, load nothing, download nothing."""
     dataset = DataOptions(text, label, on_error).open(data)
     families, lost = expand(candidates, dataset.kind)
-    steps = tuple(_step(family, len(dataset)) for family in families)
+    steps = tuple(_step(family, dataset) for family in families)
     return Plan(steps, len(dataset), tuple((name, str(error)) for name, error in lost))
 
 
-def _step(family: Family, examples: int) -> Step:
+def _step(family: Family, data: Dataset) -> Step:
     card = registry.card(family.id)
     count = 1 if family.depths is None else len(family.depths or (card.depths if card else ())) or 1
-    macs = card.macs_g if card and card.macs_g else 1.0
+    macs = (card.macs_g if card and card.macs_g else 1.0) * _share(data, card)
     seconds = EXPORT_S.get(family.id.framework, 15.0) + count * (MEASURE_S + PROBE_S)
     weights, download = _weights(family)
-    return Step(str(family.id), count, weights, download, seconds + examples * macs / GMACS_PER_S)
+    return Step(str(family.id), count, weights, download, seconds + len(data) * macs / GMACS_PER_S)
+
+
+def _share(data: Dataset, card: ModelCard | None) -> float:
+    """Your texts' length as a share of the longest text, at which a card counts MACs; 1 for images."""
+    if data.kind == "image" or card is None or not card.size:
+        return 1.0
+    words = float(np.median([len(str(text).split()) for text in data.inputs]))
+    return min(1.0, (TOKENS_PER_WORD * words + 2) / card.size)
 
 
 def _weights(family: Family) -> tuple[str, float]:
