@@ -186,10 +186,11 @@ def test_doctor_reads_the_pair_from_the_packages(folder: Path, monkeypatch: pyte
         info.mkdir()
         requires = f"Requires-Dist: {needs}\n" if needs else ""
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}")
-    monkeypatch.syspath_prepend(str(folder))
-    found = doctor._pair_warning()
-    assert found is not None
-    assert found.what == "torchvision 9.8 was built for torch 9.8.0, and torch 9.9.0+cpu is installed"
+    with monkeypatch.context() as patch:  # its own: undone later, it would bring back the toy's folder
+        patch.syspath_prepend(str(folder))
+        found = doctor._pair_warning()
+        assert found is not None
+        assert found.what == "torchvision 9.8 was built for torch 9.8.0, and torch 9.9.0+cpu is installed"
 
 
 def test_doctor_survives_an_import_that_kills_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
