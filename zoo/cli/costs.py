@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -158,11 +160,25 @@ def compare_command(
         raise WorkerError("none of these could be measured; the reasons are above")
 
 
+NARROW = 110
+"""A terminal with fewer columns gets the table without what WIDE_ONLY names; files and pipes get all of it."""
+WIDE_ONLY = ("memory MB", "MACs G", "params M")
+
+
 def print_rows(rows: Any) -> None:
-    """The candidates' table, every row whole."""
+    """The candidates' table; on a terminal each one's reason stands below it, a line each."""
     from zoo.choose.rows import COLUMNS
 
-    tables.print_table(COLUMNS, [row.cells() for row in rows], right=COLUMNS[1:-1])
+    cells = [row.cells() for row in rows]
+    if not sys.stdout.isatty():
+        tables.print_table(COLUMNS, cells, right=COLUMNS[1:-1])
+        return
+    narrow = shutil.get_terminal_size().columns < NARROW
+    kept = [i for i, name in enumerate(COLUMNS[:-1]) if not (narrow and name in WIDE_ONLY)]
+    names = [COLUMNS[i] for i in kept]
+    tables.print_table(names, [[row[i] for i in kept] for row in cells], right=names[1:])
+    for row in cells:
+        typer.echo(f"  {row[0]}: {row[-1]}")
 
 
 def write_text(path: Path, text: str) -> None:
