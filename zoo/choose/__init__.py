@@ -1,14 +1,57 @@
-"""max P(model, data) subject to R(model) <= R_max: candidates, evidence, budget, the rule, the artefact."""
+"""max P(model, data) subject to R(model) <= R_max: candidates, evidence, budget, the rule, the artefact.
 
-from zoo.choose.bench import benchmark
-from zoo.choose.comparison import Comparison, compare
-from zoo.choose.limits import describe, parse_limit
-from zoo.choose.pipeline import select
-from zoo.choose.plan import Plan, plan
-from zoo.choose.rows import COLUMNS, Row, markdown
-from zoo.choose.selection import Selection
+Names load when asked for: measuring ONNX files needs no scikit-learn, choosing does (the extra `train`).
+"""
 
-__all__ = [
-    "COLUMNS", "Comparison", "Plan", "Row", "Selection", "benchmark", "compare", "describe", "markdown",
-    "parse_limit", "plan", "select",
-]  # fmt: skip
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import FrameworkMissingError
+
+if TYPE_CHECKING:
+    from zoo.choose.bench import benchmark as benchmark
+    from zoo.choose.comparison import Comparison as Comparison
+    from zoo.choose.comparison import compare as compare
+    from zoo.choose.limits import describe as describe
+    from zoo.choose.limits import parse_limit as parse_limit
+    from zoo.choose.pipeline import select as select
+    from zoo.choose.planning import Plan as Plan
+    from zoo.choose.planning import plan as plan
+    from zoo.choose.rows import COLUMNS as COLUMNS
+    from zoo.choose.rows import Row as Row
+    from zoo.choose.rows import markdown as markdown
+    from zoo.choose.selection import Selection as Selection
+
+_WHERE = {
+    "benchmark": "bench",
+    "Comparison": "comparison",
+    "compare": "comparison",
+    "describe": "limits",
+    "parse_limit": "limits",
+    "select": "pipeline",
+    "Plan": "planning",
+    "plan": "planning",
+    "COLUMNS": "rows",
+    "Row": "rows",
+    "markdown": "rows",
+    "Selection": "selection",
+}
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] in ("sklearn", "threadpoolctl", "pandas"):
+            raise FrameworkMissingError(
+                f"zoo.{name} needs scikit-learn, which is not installed (no module {error.name!r}): "
+                "pip install 'backbone-zoo[train]'"
+            ) from error
+        raise
+    globals()[name] = value
+    return value
