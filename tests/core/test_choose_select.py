@@ -16,7 +16,7 @@ from zoo.cards import Budget
 from zoo.choose import benchmark, compare, plan, select
 from zoo.errors import DataError, InputError, NothingFitsError
 from zoo.graph import OnnxModel, verify
-from zoo.testing.toy import installed
+from zoo.testing.toy import forget_adapters, installed
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +118,39 @@ def test_a_candidate_that_cannot_be_reached_is_a_row(photos: Path) -> None:
     assert row.status in ("unreachable", "failed")
     assert row.reason
     assert found.best == "toy:tiny"
+
+
+CRASHER = """
+import dataclasses, os
+from zoo.testing.toy import ToyAdapter
+
+class Crasher(ToyAdapter):
+    framework = "boom"
+
+    def load(self, request):
+        if request.name == "crash":
+            os._exit(3)
+        return super().load(dataclasses.replace(request, name="tiny"))
+
+ADAPTER = Crasher()
+"""
+
+
+def test_a_crash_costs_one_row(photos: Path, tmp_path: Path) -> None:
+    """The first candidate kills its worker; the second of the same framework gets another."""
+    site = tmp_path / "site"
+    (site / "zoo_boom").mkdir()
+    (site / "zoo_boom" / "__init__.py").write_text(CRASHER)
+    (site / "zoo_boom-0.0.dist-info").mkdir()
+    (site / "zoo_boom-0.0.dist-info" / "METADATA").write_text("Name: zoo-boom\nVersion: 0.0\n")
+    points = "[zoo.adapters]\nboom = zoo_boom:ADAPTER\n"
+    (site / "zoo_boom-0.0.dist-info" / "entry_points.txt").write_text(points)
+    forget_adapters()
+    found = select(photos, candidates=["boom:crash", "boom:fine"], folds=3)
+    rows = {row.id: row for row in found.rows}
+    assert found.best == "boom:fine"
+    assert rows["boom:crash"].status == "failed"
+    assert "worker 'boom' exited with code 3" in rows["boom:crash"].reason
 
 
 def test_no_candidate_at_all_is_an_error(photos: Path) -> None:
