@@ -260,7 +260,8 @@ class Cost:
 
     params: elements of the initialisers that are weights.  macs: multiply-accumulates for one input
     (`sequence_length` tokens for text).  latency: of a whole batch.  throughput_per_s: inputs a second.
-    peak_memory_mb: the process's high-water mark less its resident size after importing onnxruntime.
+    peak_memory_mb: the process's high-water mark less its resident size after importing onnxruntime;
+    load_memory_mb: the same by the end of loading, before the first run.
     A percentile without enough samples is None.  spread: (slowest - fastest) / median of the rounds' medians.
     """
 
@@ -275,6 +276,7 @@ class Cost:
     latency_p90_ms: float | None = None
     latency_p99_ms: float | None = None
     throughput_per_s: float | None = None
+    load_memory_mb: float | None = None
     peak_memory_mb: float | None = None
     sequence_length: int | None = None
     samples: int = 0

@@ -77,6 +77,16 @@ def test_peak_memory_grows_with_the_weights(tmp_path: Path) -> None:
     assert 63 <= memory["large"] - memory["small"] < 5 * 64
 
 
+def test_memory_of_loading_and_of_running_are_told_apart(tmp_path: Path) -> None:
+    """64 MB of weights come with loading; activations of 800 x 64 x 64 floats, 13 MB, with the first run."""
+    weights = matmul_net(tmp_path / "w.onnx", width=4000)
+    activations = conv_net(tmp_path / "a.onnx", size=64, channels=800)
+    first, second = measure([("w", weights), ("a", activations)], threads=1, min_seconds=0.05)
+    assert first.load_memory_mb and first.peak_memory_mb and second.load_memory_mb and second.peak_memory_mb
+    assert 64 <= first.load_memory_mb <= first.peak_memory_mb
+    assert second.load_memory_mb < 13 <= second.peak_memory_mb
+
+
 def test_text_is_measured_at_the_length_asked_for(tmp_path: Path) -> None:
     path = text_net(tmp_path / "m.onnx")
     (cost,) = measure([("text", path)], threads=1, sequence_length=33, min_seconds=0.05)

@@ -125,8 +125,8 @@ def _conditions(costs: list[Cost]) -> str:
 def _csv(costs: list[Cost]) -> None:
     names = [
         "id", "batch_size", "threads", "params", "macs", "file_bytes", "load_ms", "latency_p50_ms",
-        "latency_p90_ms", "latency_p99_ms", "throughput_per_s", "peak_memory_mb", "sequence_length",
-        "samples", "spread", "error",
+        "latency_p90_ms", "latency_p99_ms", "throughput_per_s", "load_memory_mb", "peak_memory_mb",
+        "sequence_length", "samples", "spread", "error",
     ]  # fmt: skip
     tables.print_csv(names, [[getattr(cost, name) for name in names] for cost in costs])
 

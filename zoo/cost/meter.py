@@ -227,9 +227,7 @@ def _load(job: _Job, worker: Worker, settings: _Settings) -> None:
     }
     facts = worker.call("zoo.cost.worker:load", arguments, timeout_s=CALL_TIMEOUT_S)
     worker.call("zoo.cost.worker:warm_up", {"seconds": settings.min_seconds}, timeout_s=CALL_TIMEOUT_S)
-    job.cost = dataclasses.replace(
-        job.cost, load_ms=facts["load_ms"], sequence_length=facts["sequence_length"]
-    )
+    job.cost = dataclasses.replace(job.cost, **facts)
 
 
 def _round(job: _Job, worker: Worker, settings: _Settings) -> None:

@@ -31,7 +31,7 @@ def start() -> str:
 
 
 def load(path: str, threads: int, batch_size: int, sequence_length: int) -> dict[str, Any]:
-    """Open the file. Returns load_ms and the sequence_length of its input (or None).
+    """Open the file. Returns load_ms, load_memory_mb and its input's sequence_length (or None).
 
     Raises ModelFileError where ONNX Runtime does not take it, or where it does not take such a batch.
     """
@@ -40,6 +40,7 @@ def load(path: str, threads: int, batch_size: int, sequence_length: int) -> dict
     started = time.perf_counter()
     session = _open(path, threads)
     load_ms = (time.perf_counter() - started) * 1e3
+    load_memory_mb = (_high_water_bytes() - before) / 1e6
     specs = [
         InputSpec(i.name, i.type, tuple(d if isinstance(d, int) and d > 0 else None for d in i.shape))
         for i in session.get_inputs()
@@ -49,7 +50,8 @@ def load(path: str, threads: int, batch_size: int, sequence_length: int) -> dict
         specs, metadata.get(METADATA_KEY), batch_size=batch_size, sequence_length=sequence_length
     )
     _loaded.update(session=session, feed=draw(specs, feed), before=before)
-    return {"load_ms": load_ms, "sequence_length": feed.sequence_length}
+    length = feed.sequence_length
+    return {"load_ms": load_ms, "load_memory_mb": load_memory_mb, "sequence_length": length}
 
 
 def warm_up(seconds: float) -> float:
