@@ -206,6 +206,13 @@ def test_compare_with_and_without_data(photos: Path) -> None:
     assert rows["majority class"].status == "baseline"
 
 
+def test_a_model_of_another_kind_of_data_is_a_row(photos: Path) -> None:
+    row = next(r for r in compare(["toy:words", "toy:tiny"], photos, folds=3).rows if r.id == "toy:words")
+    assert (row.status, row.reason) == ("failed", "does not take image data")
+    chosen = select(photos, candidates=["toy:words", "toy:tiny"], folds=3)
+    assert chosen.explain("toy:words") == "toy:words is failed: does not take image data"
+
+
 def test_benchmark_takes_names_and_files_alike(photos: Path, tmp_path: Path) -> None:
     found = select(photos, candidates=["toy:tiny"], folds=3, out=tmp_path / "pick")
     path = tmp_path / "pick" / "model.onnx"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.cards import TextPreprocess
 from zoo.choose.candidates import Family
 from zoo.engine import Array
 from zoo.errors import ZooError
@@ -117,6 +118,11 @@ def _members(family: Family, trunk: Path, result: Mapping[str, Any]) -> list[Art
         cut_depth(whole, depth, path)
         found.append(Artefact(str(family.member(depth)), path, trunk, depth, note))
     return found
+
+
+def takes(model: OnnxModel, kind: str) -> bool:
+    """Whether a graph reads this kind of data, "image" or "text"."""
+    return isinstance(model.preprocess, TextPreprocess) == (kind == "text")
 
 
 class Features:

@@ -12,6 +12,7 @@ import numpy as np
 
 from zoo.cards import Cost
 from zoo.choose import baselines
+from zoo.choose.artefacts import takes
 from zoo.choose.bench import Model, benchmark, files
 from zoo.choose.evidence import Evidence, cross_validate
 from zoo.choose.parts import DataOptions, Judged, typical_tokens
@@ -92,6 +93,9 @@ def _rows(
     for name, path in found:
         if not isinstance(path, Path):
             rows.append(Row(name, "failed", str(path).splitlines()[0]))
+            continue
+        if not takes(OnnxModel(path), dataset.kind):
+            rows.append(Row(name, "failed", f"does not take {dataset.kind} data", cost=costs[name]))
             continue
         say(f"quality of {name}")
         try:

@@ -18,7 +18,7 @@ from typing import Any
 
 from zoo.cards import Budget, Cost
 from zoo.choose import baselines
-from zoo.choose.artefacts import Artefact, Features, Say, export_families
+from zoo.choose.artefacts import Artefact, Features, Say, export_families, takes
 from zoo.choose.candidates import expand
 from zoo.choose.evidence import Evidence, cross_validate, fit_linear_head
 from zoo.choose.limits import Excess, describe, excesses
@@ -146,8 +146,7 @@ class _Run:
         artefacts, failed = export_families(families, work, classes, say=self.say)
         for name, error in (*lost, *failed):
             self._lost(name, error)
-        kind = "images" if self.parts.train.kind == "image" else "input_ids"
-        wrong = [a for a in artefacts if kind not in OnnxModel(a.trunk).inputs]
+        wrong = [a for a in artefacts if not takes(OnnxModel(a.trunk), self.parts.train.kind)]
         for artefact in wrong:
             self.rows[artefact.id] = Row(artefact.id, "failed", f"does not take {self.parts.train.kind} data")
         good = [artefact for artefact in artefacts if artefact not in wrong]
