@@ -14,6 +14,14 @@ from zoo.graph import metadata
 from zoo.graph.session import load_proto
 
 HERE = Path(__file__).parent
+# Pillow's resize always smooths. Where the preprocess does not, its affine transform takes the four neighbours.
+SMOOTH = """        image = image.convert("RGB").resize(size, Image.Resampling[p["interpolation"].upper()])
+"""
+SHARP = """        view = (Image.Transform.AFFINE, (image.width / size[0], 0, 0, 0, image.height / size[1], 0))
+        floats = [band.convert("F") for band in image.convert("RGB").split()]
+        bands = [np.asarray(band.transform(size, *view, Image.Resampling.BILINEAR)) for band in floats]
+        image = Image.fromarray(np.rint(np.dstack(bands)).astype(np.uint8))
+"""
 
 
 def write_predict_script(folder: Path | str, *, model: str = "model.onnx") -> Path:
@@ -28,6 +36,8 @@ def write_predict_script(folder: Path | str, *, model: str = "model.onnx") -> Pa
         raise ModelFileError(f"{file} does not say how its inputs are prepared: no script can use it")
     kind = "image" if isinstance(preprocess, ImagePreprocess) else "text"
     text = (HERE / f"predict_{kind}.py").read_text(encoding="utf-8")
+    if isinstance(preprocess, ImagePreprocess) and not preprocess.antialias:
+        text = text if preprocess.interpolation == "nearest" else text.replace(SMOOTH, SHARP)
     path = Path(folder) / "predict.py"
     with atomic_file(path) as temporary:
         temporary.write_text(text.replace('"model.onnx"', _quoted(model)), encoding="utf-8")
