@@ -31,7 +31,6 @@ class Artefact:
     path: Path
     trunk: Path
     depth: int | None
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,25 +42,21 @@ class Request:
     arguments: Mapping[str, Any]
 
 
-def export_all(
-    requests: Sequence[Request], *, say: Say, threads: int | None = None
-) -> dict[str, dict[str, Any] | ZooError]:
+def export_all(requests: Sequence[Request], *, say: Say) -> dict[str, dict[str, Any] | ZooError]:
     """Run every request in its framework's worker; results (or what went wrong) by key."""
     by_framework: dict[str, list[Request]] = {}
     for request in requests:
         by_framework.setdefault(request.framework, []).append(request)
     results: dict[str, dict[str, Any] | ZooError] = {}
     with ThreadPoolExecutor(max_workers=max(1, len(by_framework))) as pool:
-        jobs = [pool.submit(_serve, name, todo, say, threads) for name, todo in by_framework.items()]
+        jobs = [pool.submit(_serve, name, todo, say) for name, todo in by_framework.items()]
         for job in jobs:
             results.update(job.result())
     return results
 
 
-def _serve(
-    framework: str, requests: Sequence[Request], say: Say, threads: int | None
-) -> dict[str, dict[str, Any] | ZooError]:
-    env = {"OMP_NUM_THREADS": str(threads or os.cpu_count() or 1)}
+def _serve(framework: str, requests: Sequence[Request], say: Say) -> dict[str, dict[str, Any] | ZooError]:
+    env = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
     results: dict[str, dict[str, Any] | ZooError] = {}
     worker = Worker(framework, env=env)
     try:
@@ -108,15 +103,14 @@ def export_families(
 
 
 def _members(family: Family, trunk: Path, result: Mapping[str, Any]) -> list[Artefact]:
-    note = str(result["note"])
     if family.depths is None:
-        return [Artefact(str(family.id), trunk, trunk, None, note)]
+        return [Artefact(str(family.id), trunk, trunk, None)]
     whole = OnnxModel(trunk)
     found = []
     for depth in result["depths"]:
         path = trunk.with_name(f"{trunk.stem}-depth{depth}.onnx")
         cut_depth(whole, depth, path)
-        found.append(Artefact(str(family.member(depth)), path, trunk, depth, note))
+        found.append(Artefact(str(family.member(depth)), path, trunk, depth))
     return found
 
 

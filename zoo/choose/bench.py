@@ -59,13 +59,8 @@ def _in_order(costs: list[Cost], names: list[str]) -> list[Cost]:
     return sorted(costs, key=lambda cost: names.index(cost.id))
 
 
-def files(
-    models: Sequence[Model], work: Path, *, say: Say, num_classes: int | None = None
-) -> list[tuple[str, Path | ZooError]]:
-    """(name, its ONNX file or what went wrong) for each model, in order; graphs are written into `work`.
-
-    num_classes: names get a fresh head of that many classes instead of the checkpoint's own.
-    """
+def files(models: Sequence[Model], work: Path, *, say: Say) -> list[tuple[str, Path | ZooError]]:
+    """(name, its ONNX file or what went wrong) for each model, in order; graphs are written into `work`."""
     named: dict[int, Request] = {}
     ready: dict[int, tuple[str, Path | ZooError]] = {}
     for number, model in enumerate(models):
@@ -77,7 +72,7 @@ def files(
         elif str(model).endswith(".onnx"):
             ready[number] = (str(model), _existing(Path(model)))
         else:
-            named[number] = _request(str(model), path, num_classes)
+            named[number] = _request(str(model), path)
     results = export_all(list(named.values()), say=say)
     for number, request in named.items():
         ready[number] = _result(request, results[request.key])
@@ -90,14 +85,12 @@ def _existing(path: Path) -> Path | ZooError:
     return ModelFileError(f"no file {path}: give an existing ONNX file, or a model's id from `zoo list`")
 
 
-def _request(model: str, path: Path, num_classes: int | None) -> Request:
+def _request(model: str, path: Path) -> Request:
     arguments: dict[str, Any] = {"model": model, "path": str(path), "random_if_unreachable": True}
     if is_run(model):
         return Request(model, run_id(model).framework, arguments)
     found = registry.resolve(model)
-    return Request(
-        str(found), found.framework, {**arguments, "model": str(found), "num_classes": num_classes}
-    )
+    return Request(str(found), found.framework, {**arguments, "model": str(found)})
 
 
 def _result(request: Request, result: dict[str, Any] | ZooError) -> tuple[str, Path | ZooError]:

@@ -67,7 +67,7 @@ def compare(
         found = files(list(models), Path(work), say=say)
         rows = _rows(found, dataset, judged, threads=threads, seed=seed, say=say)
     for name, baseline in baselines.for_kind(dataset.kind).items():
-        rows.append(_quality_row(name, "baseline", "no backbone", baseline(judged, seed=seed), None))
+        rows.append(baseline(judged, seed=seed).row(name, "baseline", "no backbone", None))
     notes = [f"Accuracy on the {len(dataset)} examples of {dataset.source}; p50 at batch 1."]
     notes += [f"Passed over: {path}: {reason}" for path, reason in dataset.bad]
     return Comparison(tuple(rows), tuple(notes))
@@ -103,7 +103,7 @@ def _rows(
         except ZooError as error:
             rows.append(Row(name, "failed", str(error).splitlines()[0], cost=costs[name]))
             continue
-        rows.append(_quality_row(name, "measured", how, evidence, costs[name]))
+        rows.append(evidence.row(name, "measured", how, costs[name]))
     return rows
 
 
@@ -118,8 +118,3 @@ def _quality(model: OnnxModel, dataset: Dataset, judged: Judged, *, seed: int) -
 
 def _cost_row(cost: Cost) -> Row:
     return Row(cost.id, "failed" if cost.error else "measured", cost.error or "", cost=cost)
-
-
-def _quality_row(name: str, status: str, reason: str, evidence: Evidence, cost: Cost | None) -> Row:
-    low, high = evidence.interval
-    return Row(name, status, reason, evidence.accuracy, low, high, cost)

@@ -18,6 +18,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from zoo.cards import Cost
+from zoo.choose.rows import Row
 from zoo.data import folds
 from zoo.engine import Array
 from zoo.train import wilson_interval
@@ -52,6 +54,10 @@ class Evidence:
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval (1927)."""
         return wilson_interval(int(self.correct.sum()), len(self.correct))
+
+    def row(self, name: str, status: str, reason: str, cost: Cost | None) -> Row:
+        """A candidate's row with this accuracy and interval."""
+        return Row(name, status, reason, self.accuracy, *self.interval, cost)
 
 
 def logistic(strength: float) -> Pipeline:

@@ -213,10 +213,10 @@ class _Run:
             self.say(f"probe {artefact.id}")
             result = cross_validate(features.of(artefact), judged.targets, judged.splits, seed=seed)
             found[artefact.id] = result
-            self.rows[artefact.id] = _row(artefact.id, "within", "", result, costs[artefact.id])
+            self.rows[artefact.id] = result.row(artefact.id, "within", "", costs[artefact.id])
         for name, baseline in baselines.for_kind(self.parts.train.kind).items():
             self.say(f"baseline {name}")
-            self.rows[name] = _row(name, "baseline", "no backbone", baseline(judged, seed=seed), None)
+            self.rows[name] = baseline(judged, seed=seed).row(name, "baseline", "no backbone", None)
         return found
 
     def _ship(
@@ -243,7 +243,7 @@ class _Run:
             if not broken:
                 return self._finish(name, verdict, evidence, made, cost, target)
             reason = "measured again with its head: " + ", ".join(map(str, broken))
-            self.rows[name] = _row(name, "over budget", reason, evidence[name], cost)
+            self.rows[name] = evidence[name].row(name, "over budget", reason, cost)
         raise NothingFitsError(
             f"every candidate went over {describe(self.budget)} when measured again: the limit is within the "
             "noise of this machine; raise it a little"
@@ -262,12 +262,12 @@ class _Run:
             if self.rows[loser].status != "over budget" and loser != name:
                 status = "tied" if loser in verdict.tied else "within"
                 reason = verdict.reasons.get(loser, "fell back")
-                self.rows[loser] = _row(loser, status, reason, evidence[loser], self.rows[loser].cost)
+                self.rows[loser] = evidence[loser].row(loser, status, reason, self.rows[loser].cost)
         why = self._why(name, verdict, evidence, cost)
         # Rows keep the interleaved measurement, in which candidates can be compared; `cost` is the file's own.
         best = "the cheapest of the best" if len(verdict.tied) > 1 else "the most accurate"
         best = best if name in verdict.tied else "the most accurate that stayed within the budget"
-        self.rows[name] = _row(name, "chosen", best, evidence[name], self.rows[name].cost)
+        self.rows[name] = evidence[name].row(name, "chosen", best, self.rows[name].cost)
         test = evaluate(made.predict(self.parts.test.inputs), self.parts.test.targets, made.labels or ())
         if self.folder is not None:
             with atomic_file(target / "model.onnx") as file:
@@ -303,8 +303,3 @@ class _Run:
         else:
             lines.append(f"Without a backbone, {floor.id} reaches {floor.accuracy:.3f}.")
         return " ".join(lines)
-
-
-def _row(name: str, status: str, reason: str, evidence: Evidence, cost: Cost | None) -> Row:
-    low, high = evidence.interval
-    return Row(name, status, reason, evidence.accuracy, low, high, cost)
