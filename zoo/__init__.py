@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from zoo import errors
     from zoo.backbone import Backbone, get, load, wrap
     from zoo.cards import Budget, Cost, ImagePreprocess, ModelCard, Recipe, TextPreprocess
+    from zoo.catalogue import list_models
     from zoo.choose import Selection, benchmark, compare, select
     from zoo.errors import ZooError
     from zoo.graph import OnnxModel
-    from zoo.registry import list_models
+    from zoo.mismatch import CheckReport, check
     from zoo.train import History
 
 __all__ = [
     "Backbone",
     "Budget",
+    "CheckReport",
     "Cost",
     "History",
     "ImagePreprocess",
@@ -32,6 +34,7 @@ __all__ = [
     "TextPreprocess",
     "ZooError",
     "benchmark",
+    "check",
     "compare",
     "errors",
     "get",
@@ -44,10 +47,11 @@ __all__ = [
 _HOMES = {
     "zoo.backbone": ("Backbone", "get", "load", "wrap"),
     "zoo.cards": ("Budget", "Cost", "ImagePreprocess", "ModelCard", "Recipe", "TextPreprocess"),
+    "zoo.catalogue": ("list_models",),
     "zoo.choose": ("Selection", "benchmark", "compare", "select"),
     "zoo.errors": ("ZooError",),
     "zoo.graph": ("OnnxModel",),
-    "zoo.registry": ("list_models",),
+    "zoo.mismatch": ("CheckReport", "check"),
     "zoo.train": ("History",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

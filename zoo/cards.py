@@ -6,14 +6,14 @@ Units are in the names: `_ms` milliseconds, `_mb` 10^6 bytes, `_g` 10^9.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from zoo.errors import InputError
 
+T = TypeVar("T")
 IMAGE_TASK, TEXT_TASK = "image-classification", "text-classification"
 
 
@@ -58,7 +58,13 @@ class ModelId:
 
 @dataclass(frozen=True)
 class WeightsCard:
-    """One set of published weights. sha256 may be a prefix, as file names carry; licence is never assumed."""
+    """One set of published weights. sha256 may be a prefix, as file names carry; licence is never assumed.
+
+    metric, dataset, value: what the publisher states, as `source` (a link) shows it.  bytes: the download.
+    md5: where the publisher gives that digest alone, as Keras does.  size: input pixels a side or tokens,
+    where these weights want another one than the card says; macs_g: then, at that size.  preprocess: how the
+    input is made, in one line (`preprocess_line`).
+    """
 
     tag: str = "default"
     file: str | None = None
@@ -68,6 +74,12 @@ class WeightsCard:
     metric: str | None = None
     value: float | None = None
     source: str | None = None
+    dataset: str | None = None
+    bytes: int | None = None
+    md5: str | None = None
+    size: int | None = None
+    macs_g: float | None = None
+    preprocess: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,12 +112,29 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:
-        """Read one entry of a `cards.json`."""
+        """Read one entry of a file of cards. Raises TypeError for a field that there is not, or one missing."""
         data = dict(values)
-        data["weights"] = tuple(WeightsCard(**w) for w in data.get("weights", ()))
+        data["weights"] = tuple([_filled(WeightsCard, w) for w in data.get("weights", ())])
         for key in ("aliases", "depths"):
             data[key] = tuple(data.get(key, ()))
-        return cls(**data)
+        return _filled(cls, data)
+
+
+def _filled(kind: type[T], values: Mapping[str, Any]) -> T:
+    """`kind(**values)` in a third of the time, of which listing thousands of cards is made.
+
+    A frozen dataclass's own __init__ sets each field through object.__setattr__; here the given ones are put in
+    at once, and the defaults stay the class's.
+    """
+    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    if not values.keys() <= fields.keys() or any(name not in values for name in REQUIRED.get(kind, ())):
+        return kind(**values)  # raises, naming the field
+    made = object.__new__(kind)
+    made.__dict__.update(values)
+    return made
+
+
+REQUIRED: Mapping[type, tuple[str, ...]] = {ModelCard: ("framework", "name", "task", "family")}
 
 
 @dataclass(frozen=True)
@@ -114,13 +143,14 @@ class ImagePreprocess:
 
     height, width: pixels after the crop, what the network takes.
     resize: "shortest" scales the shorter side to `resize_to[0]`, keeping the aspect ratio, its longer side
-    truncated as torchvision does; "exact" scales to `resize_to` = (height, width), stretching.
+    truncated as torchvision does; "exact" scales to `resize_to` = (height, width), stretching; "cropped" takes the
+    largest centred part of that aspect ratio first, as Keras's crop_to_aspect_ratio does, and scales it.
     channels: the order in which the network takes them.  Pixels are 0-255 before `scale`.
     """
 
     height: int
     width: int
-    resize: Literal["shortest", "exact"] = "shortest"
+    resize: Literal["shortest", "exact", "cropped"] = "shortest"
     resize_to: tuple[int, int] = (256, 256)
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box"] = "bilinear"
     antialias: bool = True
@@ -175,8 +205,29 @@ def preprocess_from_dict(values: Mapping[str, Any]) -> Preprocess:
         raise InputError(f"not a preprocess description: {error}") from error
 
 
+def preprocess_line(preprocess: Preprocess) -> str:
+    """What is done to an input, in one line for a card: `bicubic 235, centre 224 x 224; x/255, mean ..., std ...`."""
+    if isinstance(preprocess, TextPreprocess):
+        return f"at most {preprocess.max_length} tokens: {', '.join(preprocess.inputs)}"
+    p = preprocess
+    height, width = p.resize_to
+    how = "from the largest centred part" if p.resize == "cropped" else "exactly"
+    to = f"shorter side {height}" if p.resize == "shortest" else f"{height} x {width} {how}"
+    scale = "0-255" if p.scale == 1 else "0-1" if abs(p.scale * 255 - 1) < 1e-6 else f"x {p.scale:.5g}"
+    mean, std = (" ".join(f"{v:.4g}" for v in values) for values in (p.mean, p.std))
+    crop = (
+        ""
+        if p.resize != "shortest" and p.resize_to == (p.height, p.width)
+        else f", centre {p.height} x {p.width}"
+    )
+    smooth = "" if p.antialias else " without antialias"
+    return f"{p.interpolation}{smooth} to {to}{crop}; {p.channels} {scale}, mean {mean}, std {std}"
+
+
 def fingerprint(value: object) -> str:
     """Twelve hex digits of a dataclass's (or any JSON-able value's) content."""
+    import hashlib  # OpenSSL, which only these digits need
+
     plain = (
         dataclasses.asdict(value)
         if dataclasses.is_dataclass(value) and not isinstance(value, type)

@@ -34,6 +34,8 @@ class LoadRequest:
     num_classes: None keeps the checkpoint's own head; a number puts a fresh Linear head, drawn from `seed`.
     depth: keep the first `depth` repeating units; None: all.  size: input pixels a side; None: the default.
     device: "cpu", "cuda", ... or None for the framework's CPU default.
+    partial: take weights that lack some of the network's keys; those stay random, drawn from `seed`, and a
+    warning names them. Keys of another shape, or of another network altogether, are refused all the same.
     """
 
     name: str
@@ -43,6 +45,7 @@ class LoadRequest:
     size: int | None = None
     seed: int = 0
     device: str | None = None
+    partial: bool = False
 
 
 def draw_head(feature_dim: int, num_classes: int, seed: int) -> tuple[Array, Array]:
@@ -187,8 +190,8 @@ class Engine(ABC):
 class Adapter(ABC):
     """What an entry point of the group `zoo.adapters` leads to; one per framework.
 
-    Its package may carry `cards.json` beside its `__init__.py` (a list of ModelCard dicts): then listing
-    imports nothing of it.
+    Its package may carry `cards.json`, or a folder `cards` of such files, beside its `__init__.py` (lists of
+    ModelCard dicts): then listing imports nothing of it.
     """
 
     framework: str

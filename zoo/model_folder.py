@@ -13,6 +13,8 @@ from zoo.errors import InputError, UnsafeWeightsError, WeightsCorruptError
 
 CONFIG, SAFE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+# Tokenizers in another format, which transformers turns into a tokenizer.json.
+SENTENCEPIECE = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model")
 # What is taken from the hub: no pickle, no code, no other format's copy of the weights.
 WANTED = (
     CONFIG,
@@ -72,7 +74,30 @@ def check_weights(folder: Path) -> None:
                 "it was not loaded. Where you trust its origin: "
                 "AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), and give the new folder."
             )
-        raise InputError(f"{folder} holds no {SAFE}: give a folder with weights, or weights='none'")
+        raise InputError(
+            f"{folder} holds no {SAFE}: give a folder with weights, or leave them out: "
+            "--weights none (weights='none')"
+        )
+
+
+def checked_tokenizer(folder: Path, text: str | None) -> str:
+    """The tokenizer's text. Raises InputError where there is none: weights without it cannot be fed.
+
+    A tokenizer trained on other texts would number other words, and the embeddings mean nothing then.
+    """
+    if text is not None:
+        return text
+    other = [name for name in SENTENCEPIECE if (folder / name).is_file()]
+    cure = (
+        f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r}) makes it of {other[0]}"
+        if other
+        else "it is published beside the weights"
+    )
+    raise InputError(
+        f"{folder} holds weights but no tokenizer: which word has which number is not known, so texts would be "
+        f"noise to them. Put its tokenizer.json there ({cure}), or leave the weights out: with --weights none "
+        "(weights='none') training starts from nothing, with a WordPiece of your own texts."
+    )
 
 
 def stated_length(folder: Path) -> int | None:

@@ -1,21 +1,23 @@
 """Entry points -> adapters -> names. The only place where an adapter, and so a framework, gets imported.
 
-A name is resolved within its framework: first a local folder or file of that name, then a catalogue name
-or alias. A name that several frameworks have, without a framework, is an error that lists the ids.
+A name is resolved within its framework: first a local folder or file of that name, then a catalogue name,
+then an alias (of the first source that has it), then "X.tag" where X is one of these, as timm writes its
+weights. A name that several frameworks have, without a framework, is an error that lists the ids.
 """
 
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import functools
 import importlib.util
 import json
+import re
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zoo.cards import ModelCard, ModelId
-from zoo.engine import Adapter
+from zoo.cards import ModelCard, ModelId, WeightsCard
 from zoo.errors import (
     AmbiguousModelError,
     FrameworkBrokenError,
@@ -24,6 +26,9 @@ from zoo.errors import (
     UnknownModelError,
     ZooError,
 )
+
+if TYPE_CHECKING:  # engine.py imports numpy, which listing the catalogue need not wait for
+    from zoo.engine import Adapter
 
 GROUP = "zoo.adapters"
 
@@ -77,6 +82,8 @@ def _load(framework: str) -> Adapter:
         raise
     except Exception as error:
         raise _broken(framework, error) from error
+    from zoo.engine import Adapter
+
     if not isinstance(loaded, Adapter):
         raise FrameworkBrokenError(f"entry point {point.value} is no zoo.engine.Adapter but a {type(loaded)}")
     return loaded
@@ -97,32 +104,34 @@ def _broken(framework: str, error: BaseException) -> FrameworkBrokenError:
 # --- cards
 @functools.cache
 def cards(framework: str) -> tuple[ModelCard, ...]:
-    """The catalogue of one framework, read from the adapter package's `cards.json` without importing it."""
+    """The catalogue of one framework, read from its package's `cards.json` or `cards/*.json` without importing it."""
     module = entry_points()[framework].module.partition(".")[0]
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return ()
-    path = Path(spec.origin).parent / "cards.json"
-    if not path.is_file():
-        return ()
-    return tuple(ModelCard.from_dict(card) for card in json.loads(path.read_text(encoding="utf-8")))
+    folder = Path(spec.origin).parent
+    files = [path for path in (folder / "cards.json",) if path.is_file()] + sorted(
+        folder.glob("cards/*.json")
+    )
+    found = [card for path in files for card in json.loads(path.read_text(encoding="utf-8"))]
+    return tuple(map(ModelCard.from_dict, found))
 
 
-def list_models(
-    pattern: str = "*", *, framework: str | None = None, task: str | None = None
-) -> list[ModelCard]:
-    """Cards whose name or id matches a shell pattern, sorted by id; imports no framework."""
-    if framework is not None and framework not in entry_points():
-        adapter(framework)  # raises with near names
-    chosen = [framework] if framework else frameworks()
-    found = [
-        card
-        for name in chosen
-        for card in cards(name)
-        if (task is None or card.task == task)
-        and any(fnmatch.fnmatch(text, pattern) for text in (card.name, card.id, *card.aliases))
-    ]
-    return sorted(found, key=lambda card: card.id)
+@functools.cache
+def _index(framework: str) -> dict[str, ModelCard]:
+    """Every name and alias of a framework's catalogue -> its card; a name goes before anyone's alias."""
+    known = cards(framework)
+    found = {card.name: card for card in known}
+    for card in known:
+        for alias in card.aliases:
+            found.setdefault(alias, card)
+    return found
+
+
+def forget() -> None:
+    """Look again at what is installed and what the catalogues say."""
+    for cached in (entry_points, _load, cards, _index, _is_source):
+        cached.cache_clear()
 
 
 # --- names
@@ -139,16 +148,31 @@ def resolve(name: str, framework: str | None = None) -> ModelId:
         chosen = _only_framework(found)
     elif chosen not in entry_points():
         adapter(chosen)  # raises with near names
-    return ModelId(chosen, _canonical(chosen, found.name), found.weights, found.depth, found.size)
+    canonical, tag = _canonical(chosen, found.name)
+    if tag and found.weights not in ("default", "none", tag):
+        raise InputError(f"{name!r} names two sets of weights, {tag} and {found.weights}: leave one out")
+    weights = tag if tag and found.weights == "default" else found.weights
+    return ModelId(chosen, canonical, weights, found.depth, found.size)
 
 
 def card(model: ModelId) -> ModelCard | None:
-    """The catalogue's card, or None for a local folder."""
-    return next((c for c in cards(model.framework) if c.name == model.name), None)
+    """The catalogue's card, or None for a local folder, or a hub id that the catalogue does not list."""
+    found = _index(model.framework).get(model.name)
+    return found if found and found.name == model.name else None
+
+
+def weights_card(model: ModelId) -> WeightsCard | None:
+    """The published weights that an id names; "default" is the card's first. None for random or own ones."""
+    known = card(model)
+    published = known.weights if known else ()
+    if model.weights == "default":
+        return published[0] if published else None
+    return next((entry for entry in published if entry.tag == model.weights), None)
 
 
 def _only_framework(model: ModelId) -> str:
-    have = [f for f in frameworks() if any(model.name in (c.name, *c.aliases) for c in cards(f))]
+    found = {f: hit for f in frameworks() if (hit := _lookup(f, model.name))}
+    have = [f for f, (card, tag) in found.items() if _has(card, tag)] or list(found)
     if len(have) == 1:
         return have[0]
     if have:
@@ -160,25 +184,71 @@ def _only_framework(model: ModelId) -> str:
     raise _unknown(model.name, [c for f in frameworks() for c in cards(f)], "")
 
 
-def _canonical(framework: str, name: str) -> str:
+def _lookup(framework: str, name: str) -> tuple[ModelCard, str] | None:
+    """The card of a name, an alias or "X.tag", and that tag ("" for none). The longest X wins.
+
+    Where the card X has no such tag, another source's card of that name that has it is meant: resnet50.a1_in1k
+    is timm's, though resnet50 is torchvision's.
+    """
+    known = _index(framework)
+    if name in known:
+        return known[name], ""
+    for dot in (i for i in range(len(name) - 2, 0, -1) if name[i] == "."):
+        head, tag = name[:dot], name[dot + 1 :]
+        if first := known.get(head):
+            others = (c for c in cards(framework) if c.name.endswith("/" + head) and _has(c, tag))
+            return (first if _has(first, tag) else next(others, first)), tag
+    return None
+
+
+def _has(card: ModelCard, tag: str) -> bool:
+    return not tag or any(weights.tag == tag for weights in card.weights)
+
+
+def _canonical(framework: str, name: str) -> tuple[str, str]:
+    """(the catalogue's name, weights tag) of a name; what only the adapter can know is given back as it is."""
     if is_local(name):
-        return name
+        return name, ""
+    if found := _lookup(framework, name):
+        return found[0].name, found[1]
     known = cards(framework)
-    for c in known:
-        if name == c.name or name in c.aliases:
-            return c.name
-    if not known or "/" in name:  # an adapter without a catalogue, or a hub id: the adapter knows
-        return name
+    prefix, slash, _ = name.partition("/")
+    if not known or (slash and not _is_source(framework, prefix)):  # no catalogue, or a hub id
+        return name, ""
     raise _unknown(name, known, framework)
 
 
-def _unknown(name: str, known: tuple[ModelCard, ...] | list[ModelCard], framework: str) -> UnknownModelError:
-    names = sorted({text for c in known for text in (c.name, *c.aliases)})
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+@functools.cache
+def _is_source(framework: str, prefix: str) -> bool:
+    """Whether `prefix/...` names a source outright (timm, kerashub): its cards are listed, all of them."""
+    return any(
+        card.name.startswith(f"{prefix}/") and squeezed(card.source) == squeezed(prefix)
+        for card in cards(framework)
+    )
+
+
+def _unknown(name: str, known: Iterable[ModelCard], framework: str) -> UnknownModelError:
+    found = near(name, {text for c in known for text in (c.name, *c.aliases)})
     where = f" in {framework}" if framework else ""
-    guess = f" Did you mean {', '.join(near)}?" if near else ""
+    guess = f" Did you mean {', '.join(found)}?" if found else ""
     option = f" --framework {framework}" if framework else ""
-    return UnknownModelError(f"no model {name!r}{where}.{guess} `zoo list{option}` shows all.", near)
+    return UnknownModelError(f"no model {name!r}{where}.{guess} `zoo list{option}` shows all.", found)
+
+
+def near(name: str, names: Iterable[str], *, cutoff: float = 0.5) -> list[str]:
+    """Up to three of `names` that `name` may have been meant for, the likeliest first.
+
+    Another spelling of the same letters and digits (ResNet-50 for resnet50) goes before a likeness.
+    """
+    wanted, known = squeezed(name), sorted(names)
+    same = [text for text in known if squeezed(text) == wanted]
+    alike = difflib.get_close_matches(name, known, n=3, cutoff=cutoff)
+    return list(dict.fromkeys(same + alike))[:3]
+
+
+def squeezed(text: str) -> str:
+    """Letters and digits alone, small: how two spellings of a name are compared."""
+    return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def is_local(name: str) -> bool:

@@ -23,24 +23,24 @@ from zoo.cards import (
 from zoo.errors import InputError
 
 ADAPTERS = Path(__file__).resolve().parents[2] / "adapters"
-CATALOGUES = sorted(ADAPTERS.glob("*/cards.json"))
+CATALOGUES = sorted(ADAPTERS.glob("*/cards/*.json"))
 
 
 def cards(path: Path) -> list[ModelCard]:
     return [ModelCard.from_dict(values) for values in json.loads(path.read_text(encoding="utf-8"))]
 
 
-def test_there_are_three_catalogues() -> None:
-    assert [path.parent.name for path in CATALOGUES] == ["zoo_hf", "zoo_tf", "zoo_torch"]
+def test_every_framework_has_catalogues() -> None:
+    assert {path.parents[1].name for path in CATALOGUES} == {"zoo_hf", "zoo_tf", "zoo_torch"}
 
 
-@pytest.mark.parametrize("path", CATALOGUES, ids=lambda p: p.parent.name)
+@pytest.mark.parametrize("path", CATALOGUES, ids=lambda p: f"{p.parents[1].name}/{p.stem}")
 class TestCatalogue:
     def test_every_card_parses_and_says_what_it_is(self, path: Path) -> None:
         found = cards(path)
         assert found, "an empty catalogue"
         for card in found:
-            assert card.framework == path.parent.name.removeprefix("zoo_")
+            assert card.framework == path.parents[1].name.removeprefix("zoo_")
             assert card.task in ("image-classification", "text-classification"), card.id
             assert card.family and card.source, card.id
             assert card.params is None or card.params > 1000, card.id

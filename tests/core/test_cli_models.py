@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import os
@@ -12,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from errors_table import fails, here, process, process_fails
 from PIL import Image
 
 from zoo import doctor
-from zoo.cli import app, models
+from zoo.cli import app, listing
 from zoo.testing import toy
 
 Capture = pytest.CaptureFixture[str]
@@ -103,8 +105,8 @@ def test_misspelt_tag(capsys: Capture) -> None:
 
 
 def test_pattern_without_a_match(capsys: Capture) -> None:
-    says = ["no model matches 'tinyy*'", "Did you mean tiny"]
-    fails(capsys, "Pattern that matches nothing", ["list", "tinyy*"], code=2, says=says)
+    says = ["no model matches 'toy:tinyy*'", "Did you mean tiny"]
+    fails(capsys, "Pattern that matches nothing", ["list", "toy:tinyy*"], code=2, says=says)
 
 
 def test_unknown_command(capsys: Capture) -> None:
@@ -218,7 +220,7 @@ def test_a_fault_of_ours_asks_for_a_report(capsys: Capture, monkeypatch: pytest.
     def fault(*_: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(models, "_row", fault)
+    monkeypatch.setattr(listing, "_table", fault)
     said = here(capsys, "list")
     assert said.code == 70
     assert "ZeroDivisionError: division by zero" in said.err and "ZOO_DEBUG=1" in said.err
@@ -234,6 +236,13 @@ def test_ctrl_c_names_resume_where_it_helps() -> None:
 def test_no_arguments_is_help(capsys: Capture) -> None:
     said = here(capsys)
     assert said.code == 0 and "doctor" in said.out
+
+
+def test_each_command_is_in_its_group() -> None:
+    for name, commands in app.GROUPS.items():
+        alone = typer.Typer()
+        importlib.import_module(f"zoo.cli.{name}").register(alone)
+        assert tuple(command.name for command in alone.registered_commands) == commands
 
 
 def test_version(capsys: Capture) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from zoo import registry
+from zoo.catalogue import list_models
 from zoo.errors import AmbiguousModelError, InputError, UnknownModelError
 from zoo.testing.toy import ADAPTER, installed
 
@@ -76,9 +77,9 @@ def test_names_aliases_and_options(toy: Path) -> None:
     assert str(registry.resolve("toy:tiny8,depth=1")) == "toy:tiny,depth=1"
     assert str(registry.resolve("tiny", "toy")) == "toy:tiny"
     assert registry.resolve("words").framework == "toy", "only one framework has it"
-    assert [card.id for card in registry.list_models("*", framework="toy")] == ["toy:tiny", "toy:words"]
-    assert [card.id for card in registry.list_models("tiny?")] == ["toy:tiny"], "a pattern meets aliases too"
-    assert registry.list_models("w*", task="image-classification", framework="toy") == []
+    assert [card.id for card in list_models("*", framework="toy")] == ["toy:tiny", "toy:words"]
+    assert [card.id for card in list_models("tiny?")] == ["toy:tiny"], "a pattern meets aliases too"
+    assert list_models("w*", task="image-classification", framework="toy") == []
     card = registry.card(registry.resolve("toy:tiny"))
     assert card is not None and card.depths == (1, 2)
 
@@ -98,7 +99,7 @@ def test_a_misspelt_framework_gets_near_names(toy: Path) -> None:
             call("toi:tiny" if call is registry.resolve else "toi")
         assert "toy" in caught.value.near
     with pytest.raises(UnknownModelError, match="no framework 'toi'"):
-        registry.list_models(framework="toi")
+        list_models(framework="toi")
 
 
 def test_two_frameworks_named(toy: Path) -> None:
@@ -172,7 +173,7 @@ def test_an_entry_point_that_is_no_adapter(tmp_path: Path) -> None:
 def test_listing_imports_no_adapter(tmp_path: Path) -> None:
     card = {"framework": "boom", "name": "one", "task": "image-classification", "family": "x"}
     package(tmp_path, "zoo_boom", "boom", "raise SystemExit('imported')", [card])
-    code = "import zoo.registry as r; print([c.id for c in r.list_models(framework='boom')])"
+    code = "import zoo.catalogue as r; print([c.id for c in r.list_models(framework='boom')])"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

@@ -1,12 +1,14 @@
 """The `zoo` command: puts the groups together and turns every error into a message and an exit code.
 
 0 done     1 unforeseen ZooError   2 usage or input   3 nothing fits   4-9 see zoo/errors.py
+10 `zoo check` found a fault
 70 a fault of ours   130 Ctrl-C   141 the reader of our output went away
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import sys
 import traceback
@@ -18,7 +20,6 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from zoo.cli import costs, models, predicting, selecting, training
 from zoo.errors import ZooError
 from zoo.files import storage_error
 
@@ -27,6 +28,16 @@ USAGE_ERROR = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "Click
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 FAULT, INTERRUPTED, NO_READER = 70, 130, 141
 RESUMABLE = ("train",)
+# Modules of this package and their commands: one that is not called is not imported.
+GROUPS = {
+    "models": ("list", "info", "doctor"),
+    "training": ("train", "evaluate", "export", "verify"),
+    "predicting": ("predict",),
+    "checking": ("check",),
+    "costs": ("bench", "compare"),
+    "selecting": ("select",),
+}
+registered: set[str] = set()
 
 
 class StoppedError(Exception):
@@ -74,13 +85,19 @@ def _root(
     pass
 
 
-for group in (models, training, predicting, costs, selecting):
-    group.register(app)
+def _register(chosen: Sequence[str]) -> None:
+    """Import the group of the command that is called, or all of them: for help, and near names of a misspelt one."""
+    names = [name for name, commands in GROUPS.items() if chosen[0] in commands] or list(GROUPS)
+    for name in names:
+        if name not in registered:
+            importlib.import_module(f"zoo.cli.{name}").register(app)
+            registered.add(name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `zoo` with `arguments` (default: the process's own); returns the exit code, never raises."""
     chosen = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    _register(chosen)
     with warnings.catch_warnings():
         warnings.showwarning = _warn
         return _run(chosen)

@@ -12,6 +12,7 @@ import typer
 from zoo.cards import Cost
 from zoo.cli import tables
 from zoo.cli.options import (
+    DATA_HELP,
     AsCsv,
     AsJson,
     LabelColumn,
@@ -134,7 +135,7 @@ def _csv(costs: list[Cost]) -> None:
 # --- compare
 def compare_command(
     models: Models,
-    data: Annotated[str | None, typer.Option(help="Image folder, CSV, TSV or JSONL.")] = None,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,

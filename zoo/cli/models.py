@@ -1,90 +1,46 @@
-"""`zoo list`, `zoo info`, `zoo doctor`: what there is, without importing a framework here."""
+"""`zoo info`, `zoo doctor`: what there is, without importing a framework here."""
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zoo.cards import IMAGE_TASK, TEXT_TASK, ModelCard, ModelId, WeightsCard
-from zoo.cli import tables
-from zoo.cli.options import AsCsv, AsJson, one_form
-from zoo.errors import InputError, UnknownModelError
-
-TASKS = {"image": IMAGE_TASK, "text": TEXT_TASK, IMAGE_TASK: IMAGE_TASK, TEXT_TASK: TEXT_TASK}
+from zoo.cards import IMAGE_TASK, ModelCard, ModelId, WeightsCard
+from zoo.cli import listing, tables
+from zoo.cli.options import AsJson
+from zoo.errors import AmbiguousModelError, InputError, UnknownModelError
 
 
 def register(app: typer.Typer) -> None:
     """Put this file's commands on `app`."""
-    app.command("list")(list_command)
+    app.command("list")(listing.list_command)
     app.command("info")(info_command)
     app.command("doctor")(doctor_command)
-
-
-def list_command(
-    pattern: Annotated[str, typer.Argument(help="Shell pattern over names, ids and aliases.")] = "*",
-    framework: Annotated[str | None, typer.Option(help="Only this framework.")] = None,
-    task: Annotated[str | None, typer.Option(help="image or text.")] = None,
-    json: AsJson = False,
-    csv: AsCsv = False,
-) -> None:
-    """Models that can be had, by name pattern; imports no framework."""
-    from zoo import registry
-
-    one_form(json, csv)
-    if task is not None and task not in TASKS:
-        raise InputError(f"no task {task!r}: image or text")
-    wanted = TASKS[task] if task else None
-    found = registry.list_models(pattern, framework=framework, task=wanted)
-    if not found:
-        raise _nothing_matches(pattern, framework, task)
-    if json:
-        tables.print_json(found)
-    elif csv:
-        tables.print_csv(("id", "task", "family", "params", "macs_g", "size", "weights"), _csv_rows(found))
-    else:
-        headers = ("id", "task", "params (M)", "MACs (G)", "input", "weights")
-        tables.print_table(headers, [_row(c) for c in found], right=("params (M)", "MACs (G)", "input"))
-
-
-def _row(card: ModelCard) -> tuple[str, ...]:
-    tags = ", ".join(w.tag for w in card.weights) or "none published"
-    params, macs = tables.number(card.params, factor=1e-6), tables.number(card.macs_g)
-    return (card.id, card.task.partition("-")[0], params, macs, str(card.size or ""), tags)
-
-
-def _csv_rows(cards: list[ModelCard]) -> list[tuple[object, ...]]:
-    return [
-        (c.id, c.task, c.family, c.params, c.macs_g, c.size, " ".join(w.tag for w in c.weights))
-        for c in cards
-    ]
-
-
-def _nothing_matches(pattern: str, framework: str | None, task: str | None) -> UnknownModelError:
-    from zoo import registry
-
-    names = sorted({text for c in registry.list_models() for text in (c.name, *c.aliases)})
-    near = difflib.get_close_matches(pattern.strip("*?"), names, n=3, cutoff=0.5)
-    asked = f" in {framework}" if framework else ""
-    asked += f" for {task}" if task else ""
-    guess = f" Did you mean {', '.join(near)}?" if near else ""
-    return UnknownModelError(
-        f"no model matches {pattern!r}{asked}.{guess} `zoo list` shows all; quote a pattern: 'resnet*'.", near
-    )
 
 
 # --- info
 def info_command(
     name: Annotated[str, typer.Argument(metavar="ID", help="Such as tf:mobilenet_v2.")],
     framework: Annotated[str | None, typer.Option(help="Where the id names none.")] = None,
+    across: Annotated[
+        bool, typer.Option("--across", help="That architecture in every framework and source.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """One model's card: size, input, weights with licence and published figures, paper."""
     from zoo import registry
+    from zoo.cli import across_table
 
-    model = registry.resolve(name, framework)
+    if across:
+        across_table.show(f"{framework}:{name}" if framework else name, json=json)
+        return
+    try:
+        model = registry.resolve(name, framework)
+    except AmbiguousModelError as error:
+        hint = f"{error}; `zoo info --across {name}` sets them side by side"
+        raise AmbiguousModelError(hint, error.ids) from error
     card = registry.card(model)
     if card is None:
         raise _no_card(model)
@@ -94,7 +50,7 @@ def info_command(
         return
     tables.print_pairs(_card_lines(card))
     for entry in weights:
-        typer.echo(f"\nweights @{entry.tag}")
+        typer.echo(f"\nweights @{entry.tag}" + (" (default)" if entry is card.weights[0] else ""))
         tables.print_pairs([(f"  {k}", v) for k, v in _weights_lines(entry)])
 
 
@@ -110,12 +66,14 @@ def _no_card(model: ModelId) -> InputError:
 
 def _weights_asked_for(card: ModelCard, model: ModelId) -> tuple[WeightsCard, ...]:
     """All weights of a card, or the ones an id's @tag names. Raises UnknownModelError with near tags."""
+    from zoo import registry
+
     if model.weights in ("default", "none"):
         return card.weights
     chosen = tuple(w for w in card.weights if w.tag == model.weights)
     if not chosen:
         tags = [w.tag for w in card.weights]
-        near = difflib.get_close_matches(model.weights, tags, n=3, cutoff=0.4)
+        near = registry.near(model.weights, tags, cutoff=0.4)
         guess = f" Did you mean {', '.join(near)}?" if near else ""
         raise UnknownModelError(
             f"{card.id} has no weights {model.weights!r}.{guess} There are: {', '.join(tags) or 'none'}. "
@@ -145,15 +103,23 @@ def _card_lines(card: ModelCard) -> list[tuple[str, str]]:
 
 
 def _weights_lines(weights: WeightsCard) -> list[tuple[str, str]]:
-    metric = f"{weights.metric} {weights.value}" if weights.metric and weights.value is not None else ""
-    source = f" ({weights.source})" if weights.source else ""
-    return [
+    figure = f"{weights.metric} {weights.value:g}" if weights.metric and weights.value is not None else ""
+    figure += f" on {weights.dataset}" if figure and weights.dataset else ""
+    digest = f"MD5 {weights.md5}" if weights.md5 and not weights.sha256 else weights.sha256
+    lines = [
         ("file", weights.file or "(no single file)"),
         ("URL", weights.url or "unknown"),
-        ("SHA-256", weights.sha256 or "unknown"),
+        ("download", f"{weights.bytes / 1e6:.1f} MB" if weights.bytes else "unknown"),
+        ("SHA-256", digest or "unknown"),
         ("licence", weights.licence),
-        ("published", f"{metric}{source}" if metric else "no figure"),
+        (
+            "published",
+            (figure or "no figure") + (f" ({weights.source})" if figure and weights.source else ""),
+        ),
+        ("input", str(weights.size or "")),
+        ("prepared", weights.preprocess),
     ]
+    return [(name, value) for name, value in lines if value]
 
 
 # --- doctor

@@ -9,20 +9,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cards import ImagePreprocess, Preprocess, preprocess_from_dict
+from zoo.cards import Preprocess, preprocess_from_dict
+from zoo.data.presets import PRESETS
 from zoo.errors import InputError, ModelFileError
 
 if TYPE_CHECKING:
     from zoo.backbone import Backbone
     from zoo.graph import OnnxModel
-
-# How the three traditions prepare a photograph; the names are Keras's. Sources: torchvision's ImageNet
-# transforms; keras.applications.imagenet_utils.preprocess_input.
-PRESETS = {
-    "torch": ImagePreprocess(224, 224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-    "tf": ImagePreprocess(224, 224, scale=1 / 127.5, mean=(1.0, 1.0, 1.0)),
-    "caffe": ImagePreprocess(224, 224, scale=1.0, mean=(103.939, 116.779, 123.68), channels="BGR"),
-}
 
 
 def open_model(
@@ -45,8 +38,11 @@ def is_onnx(path: Path) -> bool:
     return path.suffix.lower() == ".onnx"
 
 
-def open_backbone(name: str) -> Backbone:
-    """A Backbone from a saved run's folder or an id; imports its framework."""
+def open_backbone(name: str, *, partial: bool = False) -> Backbone:
+    """A Backbone from a saved run's folder or an id; imports its framework.
+
+    partial: take weights that lack some of the network's keys (a saved run never does).
+    """
     from zoo import backbone
 
     path = Path(name)
@@ -59,7 +55,7 @@ def open_backbone(name: str) -> Backbone:
         )
     if ":" not in name and ("/" in name or path.suffix):
         raise ModelFileError(f"there is no run and no file {name}: check the path; `zoo list` shows ids")
-    return backbone.get(name)
+    return backbone.get(name, partial=partial)
 
 
 def preprocess_option(text: str, path: Path) -> Preprocess:

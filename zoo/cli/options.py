@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from zoo.errors import InputError
+
+DATA_HELP = "Image folder (class/photo.jpg), CSV, TSV, JSONL, Parquet, or a Hugging Face dataset (folder, hf:org/name)."
 
 
 class OnError(StrEnum):
@@ -27,6 +29,14 @@ LabelColumn = Annotated[
 ]
 OnErrorOption = Annotated[
     OnError, typer.Option("--on-error", help="Unreadable files: fail (lists all) or skip (reports them).")
+]
+PartOption = Annotated[
+    Literal["train", "validation", "test"] | None,
+    typer.Option("--part", help="Of data in parts (default: test, else validation)."),
+]
+Partial = Annotated[
+    bool,
+    typer.Option("--partial", help="Go on where a checkpoint lacks keys: those stay random, and are named."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all usable cores).")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]

@@ -10,7 +10,7 @@ import typer
 from zoo.cards import Budget
 from zoo.cli import tables
 from zoo.cli.costs import print_rows
-from zoo.cli.options import AsJson, LabelColumn, OnError, OnErrorOption, Seed, TextColumn, Threads
+from zoo.cli.options import DATA_HELP, AsJson, LabelColumn, OnError, OnErrorOption, Seed, TextColumn, Threads
 
 LIMITS = (("latency_ms", "ms"), ("size_mb", "MB"), ("memory_mb", "MB"), ("macs_g", "G"), ("params_m", "M"))
 
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def select_command(
-    data: Annotated[str, typer.Argument(help="Image folder, CSV, TSV or JSONL of what you classify.")],
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
     validation: Annotated[str | None, typer.Option(help="Choose on this, not by cross-validation.")] = None,
     test: Annotated[str | None, typer.Option(help="Judge the pick on this, not on a part kept back.")] = None,
     max_latency: Annotated[str | None, typer.Option(help="Such as 5ms.")] = None,

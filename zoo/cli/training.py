@@ -13,19 +13,30 @@ import typer
 
 from zoo.cards import IMAGE_TASK, Recipe
 from zoo.cli import tables
-from zoo.cli.options import AsJson, LabelColumn, OnError, OnErrorOption, Seed, TextColumn, Threads
+from zoo.cli.options import (
+    DATA_HELP,
+    AsJson,
+    LabelColumn,
+    OnError,
+    OnErrorOption,
+    Partial,
+    PartOption,
+    Seed,
+    TextColumn,
+    Threads,
+)
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
     from zoo.backbone import Backbone
     from zoo.data import Dataset, Kind
+    from zoo.data.sources import Data
     from zoo.graph import OnnxModel
     from zoo.train import History
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 SHOWN_BAD = 10
 OURS = "Written by Backbone Zoo"
-DATA_HELP = "Image folder (class/photo.jpg), CSV, TSV or JSONL."
 
 
 class Optimizer(StrEnum):
@@ -44,7 +55,9 @@ class Schedule(StrEnum):
 
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.", show_default=False)]
-ValidationPath = Annotated[Path | None, typer.Option("--validation", help="Data to validate on.")]
+ValidationPath = Annotated[
+    str | None, typer.Option("--validation", help="Data to validate on, where the data has no such part.")
+]
 Fraction = Annotated[float | None, typer.Option(help="Or a stratified part of the data, such as 0.2.")]
 
 
@@ -59,7 +72,7 @@ def register(app: typer.Typer) -> None:
 # --- train
 def train_command(
     name: Annotated[str, typer.Argument(metavar="ID", help="Such as tf:mobilenet_v2.")],
-    data: Annotated[Path, typer.Argument(help=DATA_HELP)],
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
     output: Output,
     validation: ValidationPath = None,
     validation_fraction: Fraction = None,
@@ -82,6 +95,7 @@ def train_command(
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+    partial: Partial = False,
     threads: Threads = None,
 ) -> None:
     """Train a head, or more, on your data; the run is kept in a folder with a checkpoint every epoch."""
@@ -96,21 +110,30 @@ def train_command(
     check_folder(output, resume=resume)
     use_threads(threads)
     parts = source.open(data_kind(name))
-    model = _fresh(name, weights, depth, size, classes=len(parts[0].classes), seed=seed)
+    model = _fresh(name, weights, depth, size, classes=len(parts[0].classes), seed=seed, partial=partial)
     model.freeze(frozen)
     _print_run(model.fit(*parts, recipe, run_dir=output, resume=resume), output, validation or data)
 
 
 def _fresh(
-    name: str, weights: str, depth: int | None, size: int | None, *, classes: int, seed: int
+    name: str,
+    weights: str,
+    depth: int | None,
+    size: int | None,
+    *,
+    classes: int,
+    seed: int,
+    partial: bool,
 ) -> Backbone:
     """The model with a head for so many classes; imports its framework."""
     from zoo import backbone
 
-    return backbone.get(name, weights=weights, num_classes=classes, depth=depth, seed=seed, size=size)
+    return backbone.get(
+        name, weights=weights, num_classes=classes, depth=depth, seed=seed, size=size, partial=partial
+    )
 
 
-def _print_run(history: History, output: Path, examined: Path) -> None:
+def _print_run(history: History, output: Path, examined: str) -> None:
     _print_history(history)
     typer.echo(f"\nWritten to {output}. Next:")
     typer.echo(f"  zoo evaluate {quoted(output)} {quoted(examined)}")
@@ -121,8 +144,8 @@ def _print_run(history: History, output: Path, examined: Path) -> None:
 class TrainingData:
     """What is trained and validated on. columns: the options of `open_data` that both share."""
 
-    data: Path
-    validation: Path | None
+    data: str
+    validation: str | None
     fraction: float | None
     columns: dict[str, str | None]
     seed: int
@@ -134,15 +157,24 @@ class TrainingData:
             raise InputError(f"--validation-fraction {self.fraction}: between 0 and 1, such as 0.2")
 
     def open(self, kind: Kind | None) -> tuple[Dataset, Dataset | None]:
-        """Training and validation part."""
-        from zoo.data import split
+        """Training and validation part: the data's own, or as the options say."""
+        from zoo.data import find_parts, split
 
-        train = open_dataset(self.data, kind=kind, **self.columns)
+        parts = find_parts(self.data)
+        if self.fraction is not None and parts.validation is not None:
+            raise InputError(
+                f"{self.data} has a validation part of its own, so --validation-fraction is not needed: leave it "
+                "out, or give the training part alone"
+            )
+        train = open_dataset(parts.to_train(), kind=kind, **self.columns)
         if self.fraction is not None:
             return split(train, self.fraction, seed=self.seed)
-        if self.validation is None:
+        held = parts.validation
+        if self.validation is not None:
+            held = find_parts(self.validation).to_judge("validation")
+        if held is None:
             return train, None
-        return train, open_dataset(self.validation, kind=train.kind, classes=train.classes, **self.columns)
+        return train, open_dataset(held, kind=train.kind, classes=train.classes, **self.columns)
 
 
 def data_kind(name: str) -> Kind | None:
@@ -179,15 +211,15 @@ def use_threads(threads: int | None) -> None:
         os.environ.update(dict.fromkeys(THREAD_SETTINGS, str(threads)))
 
 
-def open_dataset(path: Path, **options: Any) -> Dataset:
+def open_dataset(given: Data, **options: Any) -> Dataset:
     """Open data and say on standard error what was left out."""
     from zoo.data import open_data
 
-    data = open_data(path, **options)
+    data = open_data(given, **options)
     if data.bad:
         lines = [f"  {name}: {reason}" for name, reason in data.bad[:SHOWN_BAD]]
         lines += [f"  and {len(data.bad) - SHOWN_BAD} more"] if len(data.bad) > SHOWN_BAD else []
-        tables.note(f"left out {len(data.bad)} of {path}:\n" + "\n".join(lines))
+        tables.note(f"left out {len(data.bad)} of {data.source}:\n" + "\n".join(lines))
     return data
 
 
@@ -216,11 +248,12 @@ def quoted(value: object) -> str:
 # --- evaluate
 def evaluate_command(
     model: Annotated[str, typer.Argument(metavar="RUN|ONNX|ID", help="A saved run, an ONNX file or an id.")],
-    data: Annotated[Path, typer.Argument(help=DATA_HELP)],
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
     preprocess: Annotated[
         str | None, typer.Option(help="For an ONNX file without metadata: tf, torch, caffe or a JSON file.")
     ] = None,
     text_column: TextColumn = None,
+    part: PartOption = None,
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,
     threads: Threads = None,
@@ -230,12 +263,14 @@ def evaluate_command(
     use_threads(threads)
     from zoo.cards import ImagePreprocess
     from zoo.cli.opening import open_model
+    from zoo.data import find_parts
     from zoo.train import evaluate
 
     opened = open_model(model, preprocess=preprocess, threads=threads)
     kind = "image" if isinstance(opened.preprocess, ImagePreprocess) else "text"
     columns = {"text": text_column, "label": label_column, "on_error": on_error.value}
-    dataset = open_dataset(data, kind=kind, classes=opened.labels, **columns)
+    judged = find_parts(data).to_judge(part)
+    dataset = open_dataset(judged, kind=kind, classes=opened.labels, **columns)
     figures = evaluate(opened.predict(dataset.inputs), dataset.targets, dataset.classes)
     if json:
         tables.print_json(figures)
@@ -246,7 +281,7 @@ def evaluate_command(
             ("accuracy", f"{figures['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f})"),
             ("macro F1", f"{figures['macro_f1']:.3f}"),
             ("log loss", f"{figures['log_loss']:.3f}"),
-            ("examples", str(figures["n"])),
+            ("examples", f"{figures['n']} of {dataset.source}"),
         ]
     )
 
@@ -255,13 +290,14 @@ def evaluate_command(
 def export_command(
     model: Annotated[str, typer.Argument(metavar="RUN|ID", help="A saved run or an id.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The ONNX file.", show_default=False)],
+    partial: Partial = False,
 ) -> None:
     """Write an ONNX file that is checked against the model, and a predict.py beside it."""
     from zoo.cli.opening import open_backbone
 
     if output.suffix != ".onnx":
         raise InputError(f"-o {output}: its name must end in .onnx")
-    opened: Backbone = open_backbone(model)
+    opened: Backbone = open_backbone(model, partial=partial)
     exported: OnnxModel = opened.export(output)
     lines = [("wrote", str(output)), ("beside it", _script_beside(output)), *provenance_lines(exported)]
     tables.print_pairs(lines)
