@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo import registry
 from zoo.cards import ModelCard, ModelId, Preprocess, Recipe, TextPreprocess
-from zoo.data import Dataset, Kind, batches, open_data, open_inputs
+from zoo.data import Dataset, Kind, batches, find_parts, open_data, open_inputs
 from zoo.data.sources import Data, OnError
 from zoo.engine import Array, Engine, LoadRequest
 from zoo.errors import HeadMissingError, InputError
@@ -124,6 +124,8 @@ class Backbone:
     ) -> History:
         """Fine-tune on a path, a Dataset or (inputs, labels); the best epoch's weights stay.
 
+        Data that comes in parts is used as given: the train part trains, the validation part validates
+        (unless validation is given), the test part is not touched.
         A head that is missing or of another number of classes is replaced first (seed: recipe.seed); the
         labels become the data's classes. run_dir: gets a checkpoint every epoch (resume goes on from them)
         and in the end what `zoo.load` reads. cached: with every block frozen, train the head on features
@@ -155,12 +157,14 @@ class Backbone:
         self, train: Data, validation: Data | None, on_error: OnError
     ) -> tuple[Dataset, Dataset | None]:
         """The training data's classes hold for the validation data; a head's own order holds for both."""
-        data = open_data(train, kind=self.kind, on_error=on_error)
-        if self.labels is not None and set(self.labels) == set(data.classes) and self.labels != data.classes:
-            data = open_data(train, kind=self.kind, classes=self.labels, on_error=on_error)
-        if validation is None:
+        parts = find_parts(train)
+        data = open_data(parts.to_train(), kind=self.kind, on_error=on_error)
+        if self.labels is not None and set(self.labels) == set(data.classes):
+            data = open_data(data, classes=self.labels)
+        held = parts.validation if validation is None else find_parts(validation).to_judge("validation")
+        if held is None:
             return data, None
-        return data, open_data(validation, kind=self.kind, classes=data.classes, on_error=on_error)
+        return data, open_data(held, kind=self.kind, classes=data.classes, on_error=on_error)
 
     # --- what it says
     def predict(self, inputs: object, *, batch_size: int = 32) -> Array:
@@ -183,8 +187,11 @@ class Backbone:
         return np.concatenate(parts) if parts else np.empty((0, columns), np.float32)
 
     def evaluate(self, data: Data, *, batch_size: int = 32) -> dict[str, Any]:
-        """accuracy with its Wilson 95 % interval, macro_f1, log_loss and n on labelled data."""
-        opened = open_data(data, kind=self.kind, classes=self.labels)
+        """accuracy with its Wilson 95 % interval, macro_f1, log_loss and n on labelled data.
+
+        Of data that comes in parts, on the test part, or on the validation part where there is none.
+        """
+        opened = open_data(find_parts(data).to_judge(), kind=self.kind, classes=self.labels)
         _check_head(self.engine, len(opened.classes))
         probabilities = self.predict(opened.inputs, batch_size=batch_size)
         return _evaluate(probabilities, opened.targets, opened.classes)
@@ -218,11 +225,13 @@ def get(
     seed: int = 0,
     device: str | None = None,
     size: int | None = None,
+    partial: bool = False,
 ) -> Backbone:
     """Load a model by name or id (`framework:name[@weights][,depth=4][,size=160]`).
 
     weights: "default" (the framework's own official ones), None or "none" (random, from seed), a tag, or a
     path. num_classes: None keeps the checkpoint's own head. device: the framework's name for it, None: CPU.
+    partial: take weights that lack some of the network's keys; those stay random, and a warning names them.
     Raises UnknownModelError, AmbiguousModelError, FrameworkMissingError, FrameworkBrokenError, WeightsError,
     InputError (also where the id and an argument say different things).
     """
@@ -234,7 +243,9 @@ def get(
         depth=_one(name, "depth", found.depth, depth, None),
         size=_one(name, "size", found.size, size, None),
     )
-    request = LoadRequest(model.name, model.weights, num_classes, model.depth, model.size, seed, device)
+    request = LoadRequest(
+        model.name, model.weights, num_classes, model.depth, model.size, seed, device, partial
+    )
     engine = registry.adapter(model.framework).load(request)
     return Backbone(engine, model, registry.card(model))
 

@@ -26,10 +26,20 @@ def test_all_depths_take_in_the_single_ones() -> None:
 
 
 def test_globs_match_within_the_task() -> None:
-    found, _ = expand(["torch:resnet*"], "image")
-    assert [str(family.id) for family in found] == ["torch:resnet18", "torch:resnet50"]
+    found, _ = expand(["torch:resnet[15][08]"], "image")
+    assert [str(family.id) for family in found] == ["torch:resnet18", "torch:resnet50"], "torchvision's alone"
     with pytest.raises(UnknownModelError, match="no image-classification model matches"):
         expand(["torch:bert*"], "image")
+
+
+def test_globs_over_tags_give_a_candidate_each() -> None:
+    found, _ = expand(["torch:resnet50@IMAGENET*", "torch:squeezenet1_?@none"], "image")
+    assert [str(family.id) for family in found] == [
+        "torch:resnet50@IMAGENET1K_V2",
+        "torch:resnet50@IMAGENET1K_V1",
+        "torch:squeezenet1_0@none",
+        "torch:squeezenet1_1@none",
+    ]
 
 
 def test_a_file_holds_one_a_line(tmp_path: Path) -> None:

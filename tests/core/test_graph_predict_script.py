@@ -28,6 +28,7 @@ VARIANTS = {
     ),
     "exact bicubic": dataclasses.replace(BASE, resize="exact", resize_to=(9, 13), interpolation="bicubic"),
     "no antialias, floor": dataclasses.replace(BASE, antialias=False, crop_rounding="floor"),
+    "cropped first": dataclasses.replace(BASE, resize="cropped", resize_to=(8, 8), antialias=False),
     "nearest": dataclasses.replace(BASE, antialias=False, interpolation="nearest"),
     "smaller than the crop": dataclasses.replace(BASE, resize_to=(5, 5)),
 }

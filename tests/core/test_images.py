@@ -266,6 +266,12 @@ def test_resize_sizes() -> None:
     assert resized_size(500, 375, ImagePreprocess(224, 224, resize="exact", resize_to=(100, 90))) == (90, 100)
 
 
+def test_the_largest_centred_part_is_cropped_before_the_resize() -> None:
+    columns = np.tile(np.arange(11, dtype=np.uint8)[None, :, None], (6, 1, 3))
+    made = pixels(columns, ImagePreprocess(3, 3, resize="cropped", resize_to=(3, 3), antialias=False))
+    np.testing.assert_array_equal(made[0, :, 0], np.rint([2.5, 4.5, 6.5]))  # of columns 2 to 7, two by two
+
+
 def test_crop_rounding_differs_where_the_margin_is_odd() -> None:
     columns = np.tile(np.arange(11, dtype=np.uint8)[None, :, None], (8, 1, 3))
     wide = {"resize_to": (8, 11), "resize": "exact"}

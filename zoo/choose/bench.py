@@ -59,8 +59,13 @@ def _in_order(costs: list[Cost], names: list[str]) -> list[Cost]:
     return sorted(costs, key=lambda cost: names.index(cost.id))
 
 
-def files(models: Sequence[Model], work: Path, *, say: Say) -> list[tuple[str, Path | ZooError]]:
-    """(name, its ONNX file or what went wrong) for each model, in order; graphs are written into `work`."""
+def files(
+    models: Sequence[Model], work: Path, *, say: Say, random_if_unreachable: bool = True
+) -> list[tuple[str, Path | ZooError]]:
+    """(name, its ONNX file or what went wrong) for each model, in order; graphs are written into `work`.
+
+    random_if_unreachable: take random weights where the pretrained ones cannot be reached: enough for a cost.
+    """
     named: dict[int, Request] = {}
     ready: dict[int, tuple[str, Path | ZooError]] = {}
     for number, model in enumerate(models):
@@ -72,7 +77,7 @@ def files(models: Sequence[Model], work: Path, *, say: Say) -> list[tuple[str, P
         elif str(model).endswith(".onnx"):
             ready[number] = (str(model), _existing(Path(model)))
         else:
-            named[number] = _request(str(model), path)
+            named[number] = _request(str(model), path, random_if_unreachable)
     results = export_all(list(named.values()), say=say)
     for number, request in named.items():
         ready[number] = _result(request, results[request.key])
@@ -85,8 +90,8 @@ def _existing(path: Path) -> Path | ZooError:
     return ModelFileError(f"no file {path}: give an existing ONNX file, or a model's id from `zoo list`")
 
 
-def _request(model: str, path: Path) -> Request:
-    arguments: dict[str, Any] = {"model": model, "path": str(path), "random_if_unreachable": True}
+def _request(model: str, path: Path, random: bool) -> Request:
+    arguments: dict[str, Any] = {"model": model, "path": str(path), "random_if_unreachable": random}
     if is_run(model):
         return Request(model, run_id(model).framework, arguments)
     found = registry.resolve(model)

@@ -13,11 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo import registry
-from zoo.cards import IMAGE_TASK, TEXT_TASK, ModelId
+from zoo.cards import IMAGE_TASK, TEXT_TASK, ModelCard, ModelId
+from zoo.catalogue import list_models
 from zoo.errors import InputError, UnknownModelError, ZooError
 from zoo.train import read_meta
 
 ALL = ",depth=all"
+# The catalogue has thousands: these few, small to middling and of different families, span the trade-off.
+STARTERS = frozenset(
+    f"{framework}:{name}"
+    for framework, names in {
+        "torch": ("resnet18", "resnet50", "squeezenet1_1", "mobilenet_v3_small", "efficientnet_b0"),
+        "tf": ("mobilenet_v1_0.25_224", "mobilenet_v1", "mobilenet_v2", "all-minilm-l6-v2"),
+        "hf": ("bert", "all-minilm-l6-v2"),
+    }.items()
+    for name in names
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,9 @@ class Family:
 def expand(names: Sequence[str] | None, kind: str) -> tuple[list[Family], list[tuple[str, ZooError]]]:
     """Families in the order given, and the names that led nowhere with their errors.
 
-    names: ids, globs over the catalogue (`torch:resnet*`), ids with `,depth=all`, saved runs, or a file with
-    one of these a line (# comments). None: the whole catalogue of the kind's task, cuttable networks at all depths.
+    names: ids, globs over the catalogue (`torch:resnet*`, `torch:timm/resnet*`: a source is named outright;
+    `torch:timm/resnet50@*`: all its weights), ids with `,depth=all`, saved runs, or a file with one of these a
+    line (# comments). None: `defaults` of the kind.
     """
     lines = [line for name in (names if names is not None else defaults(kind)) for line in _lines(name)]
     if not lines:
@@ -61,9 +73,17 @@ def expand(names: Sequence[str] | None, kind: str) -> tuple[list[Family], list[t
 
 
 def defaults(kind: str) -> list[str]:
-    """Every catalogue model of the kind's task; all depths where it can be cut."""
+    """What is tried where nobody names candidates: STARTERS as far as the catalogue here has them.
+
+    An adapter without one of them among its cards (a plug-in) brings all of its own models.
+    """
     task = TEXT_TASK if kind == "text" else IMAGE_TASK
-    return [card.id + (ALL if card.depths else "") for card in registry.list_models(task=task)]
+    found: list[str] = []
+    for framework in registry.frameworks():
+        own = list_models(framework=framework, task=task)
+        chosen = [card for card in own if card.id in STARTERS] or own
+        found += [card.id + (ALL if card.depths and kind == "text" else "") for card in chosen]
+    return found
 
 
 def is_run(name: str) -> bool:
@@ -89,15 +109,24 @@ def _globbed(text: str, kind: str) -> list[str]:
         return [text]
     pattern, comma, options = text.partition(",")
     framework, colon, name = pattern.rpartition(":")
+    name, at, tag = name.partition("@")
     task = TEXT_TASK if kind == "text" else IMAGE_TASK
     found = [
-        card.id + comma + options
-        for card in registry.list_models(task=task)
+        card.id + chosen + comma + options
+        for card in list_models(task=task)
         if fnmatch.fnmatch(card.name, name) and (not colon or fnmatch.fnmatch(card.framework, framework))
+        for chosen in _tags(card, at, tag)
     ]
     if not found:
         raise UnknownModelError(f"no {task} model matches {text!r}: `zoo list` shows what there is")
     return found
+
+
+def _tags(card: ModelCard, at: str, tag: str) -> list[str]:
+    """What follows a card's id: each of its weights' tags that a glob meets; else what was written."""
+    if any(mark in tag for mark in "*?["):
+        return [at + weights.tag for weights in card.weights if fnmatch.fnmatch(weights.tag, tag)]
+    return [at + tag]
 
 
 def _add(found: dict[tuple[ModelId, bool], list[int] | None], text: str) -> None:

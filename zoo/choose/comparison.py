@@ -15,7 +15,7 @@ from zoo.choose import baselines
 from zoo.choose.artefacts import takes
 from zoo.choose.bench import Model, benchmark, files
 from zoo.choose.evidence import Evidence, cross_validate
-from zoo.choose.parts import DataOptions, Judged, typical_tokens
+from zoo.choose.parts import DataOptions, Judged, open_judged, typical_tokens
 from zoo.choose.rows import Row, markdown
 from zoo.cost import measure
 from zoo.data import Dataset
@@ -51,25 +51,32 @@ def compare(
     """Cost of each model, and with data its quality, from the same ONNX artefact.
 
     A model whose own head has exactly the data's classes is judged as it is (give data it was not trained
-    on); any other by a linear probe on its features, cross-validated over `folds`.
+    on); any other by a linear probe on its features, cross-validated over `folds`. Of data that comes in parts
+    probes learn from the train part, and every model is judged on the validation part (on the test part only
+    where there is no other).
     """
     say = progress or (lambda message: None)
     if data is None:
         costs = benchmark(list(models), threads=threads, progress=progress)
         return Comparison(tuple(_cost_row(cost) for cost in costs))
-    dataset = DataOptions(text, label, on_error).open(data)
-    if (fewest := int(np.bincount(dataset.targets).min())) < folds:
+    dataset, held = open_judged(data, DataOptions(text, label, on_error))
+    least = folds if held is None else 4  # the probe's strength is chosen on a quarter
+    if (fewest := int(np.bincount(dataset.targets, minlength=len(dataset.classes)).min())) < least:
         raise DataError(
-            f"a class has {fewest} examples, too few for {folds} folds: add examples, or lower folds"
+            f"a class has {fewest} examples, too few for {least} folds: add examples, or lower folds"
         )
-    judged = Judged.of(dataset, None, folds=folds, seed=seed)
+    judged = Judged.of(dataset, held, folds=folds, seed=seed)
     with tempfile.TemporaryDirectory(prefix="zoo-compare-") as work:
         found = files(list(models), Path(work), say=say)
-        rows = _rows(found, dataset, judged, threads=threads, seed=seed, say=say)
+        rows = _rows(found, held or dataset, judged, threads=threads, seed=seed, say=say)
     for name, baseline in baselines.for_kind(dataset.kind).items():
         rows.append(baseline(judged, seed=seed).row(name, "baseline", "no backbone", None))
-    notes = [f"Accuracy on the {len(dataset)} examples of {dataset.source}; p50 at batch 1."]
-    notes += [f"Passed over: {path}: {reason}" for path, reason in dataset.bad]
+    shown = held or dataset
+    notes = [f"Accuracy on the {len(shown)} examples of {shown.source}; p50 at batch 1."]
+    notes += [f"Probes learned from the {len(dataset)} examples of {dataset.source}."] if held else []
+    notes += [
+        f"Passed over: {path}: {reason}" for part in (dataset, held) if part for path, reason in part.bad
+    ]
     return Comparison(tuple(rows), tuple(notes))
 
 
@@ -111,9 +118,10 @@ def _quality(model: OnnxModel, dataset: Dataset, judged: Judged, *, seed: int) -
     if model.num_classes is not None and tuple(model.labels or ()) == dataset.classes:
         predicted = model.predict(dataset.inputs).argmax(axis=1)
         return Evidence(np.asarray(predicted == dataset.targets)), "its own head"
-    features = model.features(dataset.inputs)
+    features = model.features(judged.inputs)
     evidence = cross_validate(features, judged.targets, judged.splits, seed=seed)
-    return evidence, f"linear probe, {len(judged.splits)} folds"
+    folds = len(judged.splits)
+    return evidence, f"linear probe, {folds} folds" if folds > 1 else "linear probe"
 
 
 def _cost_row(cost: Cost) -> Row:

@@ -7,7 +7,6 @@ examples, so that no example ever judges a model it helped to choose.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -22,6 +21,7 @@ from zoo.cards import Cost
 from zoo.choose.rows import Row
 from zoo.data import folds
 from zoo.engine import Array
+from zoo.train import paired_interval as paired_interval
 from zoo.train import wilson_interval
 
 # A probe's matrices are small: a second BLAS thread gains nothing, and on a busy machine spins for minutes.
@@ -126,16 +126,3 @@ def fit_linear_head(features: Array, targets: Array, num_classes: int, *, seed: 
     full_bias = np.full(num_classes, -30.0)  # a class without a training example is never predicted
     full_weight[model.classes_], full_bias[model.classes_] = weight, bias
     return full_weight.astype(np.float32), full_bias.astype(np.float32)
-
-
-def paired_interval(better: Array, other: Array) -> tuple[float, float]:
-    """95 % interval of the difference in accuracy on the same examples.
-
-    Wald's interval after adding half an observation to each cell (Agresti & Min 2005), in [-1, 1].
-    """
-    n = len(better) + 2
-    only_better = float((better & ~other).sum()) + 0.5
-    only_other = float((other & ~better).sum()) + 0.5
-    gap = (only_better - only_other) / n
-    error = math.sqrt(max(only_better + only_other - (only_better - only_other) ** 2 / n, 0.0)) / n
-    return gap - 1.959964 * error, gap + 1.959964 * error

@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.cards import TextPreprocess
 from zoo.choose.evidence import Splits
-from zoo.data import Dataset, open_data, split, token_lengths
+from zoo.data import Dataset, find_parts, open_data, split, token_lengths
 from zoo.data import folds as make_folds
 from zoo.data.sources import OnError
 from zoo.engine import Array
@@ -65,14 +65,20 @@ class DataOptions:
 def open_parts(
     data: Any, validation: Any, test: Any, *, options: DataOptions, folds: int, seed: int
 ) -> Parts:
-    """Open what is given; without a test part a stratified fifth of the data is held out, seeded."""
-    train = options.open(data)
+    """Open what is given; without a test part a stratified fifth of the training data is held out, seeded.
+
+    Data that comes in parts brings its own validation and test part, unless others are given.
+    """
+    given = find_parts(data)
+    train = options.open(given.to_train())
+    validation = given.validation if validation is None else find_parts(validation).to_judge("validation")
+    test = given.test if test is None else find_parts(test).to_judge("test")
     checked = None if validation is None else options.open(validation, train.classes)
     if test is not None:
         held = options.open(test, train.classes)
     else:
         train, held = split(train, TEST_FRACTION, seed=seed)
-    least = folds if validation is None else 4  # the probe's strength is chosen on a quarter
+    least = folds if checked is None else 4  # the probe's strength is chosen on a quarter
     fewest = int(np.bincount(train.targets, minlength=len(train.classes)).min())
     if fewest < least:
         name = train.classes[int(np.bincount(train.targets, minlength=len(train.classes)).argmin())]
@@ -81,6 +87,17 @@ def open_parts(
             "(a fifth of the data is held out as the test part): add examples, or lower folds"
         )
     return Parts(train, checked, held)
+
+
+def open_judged(data: Any, options: DataOptions) -> tuple[Dataset, Dataset | None]:
+    """(what probes learn from, what models are judged on), the latter None for data without parts.
+
+    The validation part judges; the test part only where there is no other, since who compares goes on to choose.
+    """
+    given = find_parts(data)
+    train = options.open(given.to_train())
+    held = given.validation if given.validation is not None else given.test
+    return train, None if held is None else options.open(held, train.classes)
 
 
 def typical_tokens(data: Dataset, preprocess: object) -> int:

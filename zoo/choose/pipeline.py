@@ -65,8 +65,9 @@ def select(
 ) -> Selection:
     """The best model within the budget for this data, every loser with its reason.
 
-    data, validation, test: as `zoo.data.open_data` takes them; without `test` a stratified fifth of data is
-    held out for it; without `validation` candidates are judged by cross-validation over `folds`.
+    data, validation, test: as `zoo.data.open_data` takes them; data that comes in parts brings its own. Without
+    `test` a stratified fifth of data is held out for it; without `validation` candidates are judged by
+    cross-validation over `folds`.
     candidates: ids, globs, `,depth=all`, or a file of these; None: the catalogue's models of the task.
     out: a folder for model.onnx, predict.py, selection.json, table.md; refused where it is not empty
     unless `force`. tolerance: the largest gap in accuracy that can be a tie.

@@ -12,7 +12,7 @@ from zoo import registry
 from zoo.cards import ModelCard
 from zoo.choose.candidates import Family, expand
 from zoo.choose.parts import DataOptions
-from zoo.data import Dataset
+from zoo.data import Dataset, find_parts
 from zoo.data.sources import OnError
 from zoo.packaged import packaged
 from zoo.weights import mirrored
@@ -68,7 +68,7 @@ def plan(
     on_error: OnError = "fail",
 ) -> Plan:
     """Read the data and the catalogue, load nothing, download nothing."""
-    dataset = DataOptions(text, label, on_error).open(data)
+    dataset = DataOptions(text, label, on_error).open(find_parts(data).to_train())
     families, lost = expand(candidates, dataset.kind)
     steps = tuple(_step(family, dataset) for family in families)
     return Plan(steps, len(dataset), tuple((name, str(error)) for name, error in lost))
@@ -100,9 +100,9 @@ def _weights(family: Family) -> tuple[str, float]:
         return "local weights", 0.0
     if packaged(model.name) is not None:
         return "weights from an installed package", 0.0
-    card = registry.card(model)
-    file = card.weights[0].file if card and card.weights else None
+    card, weights = registry.card(model), registry.weights_card(model)
+    file = weights.file if weights else None
     if file and mirrored(file) is not None:
         return f"{file} from the mirror", 0.0
-    size = 4e-6 * card.params if card and card.params else 0.0
+    size = weights.bytes / 1e6 if weights and weights.bytes else 4e-6 * (card.params or 0) if card else 0.0
     return f"to download unless cached: {file or model.name}", size

@@ -2,16 +2,20 @@
 
 from zoo.data.batches import batches, prepare
 from zoo.data.dataset import Dataset, Input, Kind
-from zoo.data.sources import open_data, open_inputs
+from zoo.data.inputs import open_inputs
+from zoo.data.parts import DataParts, find_parts
+from zoo.data.sources import open_data
 from zoo.data.split import epoch_order, folds, split
 from zoo.data.text import token_lengths, train_tokenizer
 
 __all__ = [
+    "DataParts",
     "Dataset",
     "Input",
     "Kind",
     "batches",
     "epoch_order",
+    "find_parts",
     "folds",
     "open_data",
     "open_inputs",

@@ -6,10 +6,10 @@ import dataclasses
 import difflib
 import hashlib
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import IO, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -18,10 +18,28 @@ from zoo.engine import Array
 from zoo.errors import BadFilesError, DataError
 
 Kind: TypeAlias = Literal["image", "text"]
-Input: TypeAlias = str | Path | Image.Image | Array
-"""A text, a path to a photograph, a PIL image, or pixels: uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]."""
 
 MAX_NAMED_LABELS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """A photograph that lies in a table: the bytes of its file, not decoded before they are needed.
+
+    name: what messages call it ("pets.parquet row 3").  open: the bytes as a file that can be read.
+    """
+
+    name: str
+    open: Callable[[], IO[bytes]]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Input: TypeAlias = str | Path | Image.Image | Array | EncodedImage
+"""A text, a path to a photograph, a photograph's bytes, a PIL image, or pixels: uint8 [H, W], [H, W, 1],
+[H, W, 3] or [H, W, 4].
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +86,9 @@ def _content(item: Input, source: str) -> bytes:
         return item.encode("utf-8", "surrogatepass")
     if isinstance(item, Path):
         return _file_identity(item, source)
+    if isinstance(item, EncodedImage):
+        with item.open() as file:
+            return file.read()
     if isinstance(item, Image.Image):
         # Opening the file fills `item.info`; what shapes the pixels is the mode, the palette and the rotation.
         palette = bytes(item.getpalette() or b"") if item.mode == "P" else b""

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from zoo.cards import ImagePreprocess
-from zoo.data.dataset import Input
+from zoo.data.dataset import EncodedImage, Input
 from zoo.engine import Array, Batch
 from zoo.errors import BadFilesError, DataError, InputError
 
@@ -66,18 +66,34 @@ def file_problem(path: Path) -> str | None:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(32)
-            if not head:
-                return "is empty (0 bytes)"
-            file.seek(0)
-            with Image.open(file, formats=FORMATS) as image:
-                problem = _header_problem(image)
-                if problem is None and not _ends_well(file, head, image.format):
-                    file.seek(0)
-                    image.load()
-                return problem
+            return _stream_problem(file)
+    except OSError as error:  # FileNotFoundError, PermissionError, a folder
+        return f"cannot be opened: {error.strerror}"
+
+
+def encoded_problem(item: EncodedImage) -> str | None:
+    """The same of a photograph's bytes."""
+    try:
+        with item.open() as file:
+            return _stream_problem(file)
+    except OSError as error:  # the row holds a path, and nothing is there
+        return f"cannot be opened: {error.strerror}"
+
+
+def _stream_problem(file: IO[bytes]) -> str | None:
+    head = file.read(32)
+    if not head:
+        return "is empty (0 bytes)"
+    file.seek(0)
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            problem = _header_problem(image)
+            if problem is None and not _ends_well(file, head, image.format):
+                file.seek(0)
+                image.load()
+            return problem
     except DECODE_ERRORS as error:
-        return _reason(error, path)
+        return _reason(error, head)
 
 
 def _header_problem(image: Image.Image) -> str | None:
@@ -120,25 +136,21 @@ def _ends_well(file: IO[bytes], head: bytes, form: str | None) -> bool:
     return False
 
 
-def _reason(error: BaseException, path: Path) -> str:
-    """What to tell the user about a file that Pillow could not open or decode."""
+def _reason(error: BaseException, head: bytes) -> str:
+    """What to tell the user about a file, of these first bytes, that Pillow could not decode."""
     if isinstance(error, Image.DecompressionBombError):
         pixels = re.search(r"\d+", str(error))
         count = f"{int(pixels.group()):,}" if pixels else "too many"
         return f"has {count} pixels, more than the {MAX_PIXELS // 10**6} million that are decoded: shrink it"
-    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
-        return f"cannot be opened: {error.strerror}"
     if isinstance(error, UnidentifiedImageError):
-        return _foreign(path)
+        return _foreign(head)
     if "truncated" in str(error).lower():
         return "is truncated: its end is missing"
     return f"cannot be decoded: {str(error) or type(error).__name__}"
 
 
-def _foreign(path: Path) -> str:
+def _foreign(head: bytes) -> str:
     """A file that none of the accepted readers knows: say what it is where its first bytes tell."""
-    with path.open("rb") as file:
-        head = file.read(16)
     if head.startswith(b"GIF8"):
         return (
             "is a GIF, which is often an animation or a placeholder ('image not found'): "
@@ -153,27 +165,36 @@ def _foreign(path: Path) -> str:
 
 # --- pixels
 def load_rgb(item: Input) -> Image.Image:
-    """An RGB image, upright, from a path, a PIL image or a uint8 array. Raises BadFilesError, DataError."""
+    """An RGB image, upright, of any kind of image in `Input`. Raises BadFilesError, DataError."""
     if isinstance(item, np.ndarray):
         return _to_rgb(_from_array(item))
     if isinstance(item, Image.Image):
         if problem := _size_problem(*item.size) or _mode_problem(item):
             raise DataError(f"an image {problem}")
         return _to_rgb(item)
-    path = Path(item)
+    name = str(item)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with item.open() if isinstance(item, EncodedImage) else Path(item).open("rb") as file:
+            return _decode(file, name)
+    except OSError as error:
+        raise _bad_file(name, f"cannot be opened: {error.strerror}") from error
+
+
+def _decode(file: IO[bytes], name: str) -> Image.Image:
+    try:
+        with Image.open(file, formats=FORMATS) as image:
             if problem := _header_problem(image):
-                raise _bad_file(path, problem)
+                raise _bad_file(name, problem)
             return _to_rgb(image)
     except BadFilesError:
         raise
     except DECODE_ERRORS as error:
-        raise _bad_file(path, _reason(error, path)) from error
+        file.seek(0)
+        raise _bad_file(name, _reason(error, file.read(32))) from error
 
 
-def _bad_file(path: Path, reason: str) -> BadFilesError:
-    return BadFilesError(f"{path} {reason}", [(str(path), reason)])
+def _bad_file(name: str, reason: str) -> BadFilesError:
+    return BadFilesError(f"{name} {reason}", [(name, reason)])
 
 
 def _from_array(pixels: Array) -> Image.Image:
@@ -212,7 +233,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 # --- resize, crop, normalise
 def resized_size(width: int, height: int, preprocess: ImagePreprocess) -> tuple[int, int]:
     """(width, height) after the resize; the longer side is truncated, as torchvision and transformers do."""
-    if preprocess.resize == "exact":
+    if preprocess.resize != "shortest":
         return preprocess.resize_to[1], preprocess.resize_to[0]
     short = preprocess.resize_to[0]
     if width <= height:
@@ -221,6 +242,8 @@ def resized_size(width: int, height: int, preprocess: ImagePreprocess) -> tuple[
 
 
 def _resize(image: Image.Image, preprocess: ImagePreprocess) -> Image.Image:
+    if preprocess.resize == "cropped":
+        image = _largest_part(image, *preprocess.resize_to)
     size = resized_size(*image.size, preprocess)
     if size == image.size:
         return image
@@ -232,6 +255,14 @@ def _resize(image: Image.Image, preprocess: ImagePreprocess) -> Image.Image:
             f"interpolation {name!r} without antialias is not offered (each framework's differs): use bilinear"
         )
     return _four_neighbours(image, size)
+
+
+def _largest_part(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The largest centred part of an aspect ratio; whole pixels, rounded down as Keras does."""
+    wide = max(1, min(image.width, image.height * width // height))
+    high = max(1, min(image.height, image.width * height // width))
+    left, top = (image.width - wide) // 2, (image.height - high) // 2
+    return image.crop((left, top, left + wide, top + high))
 
 
 def _four_neighbours(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -1,4 +1,6 @@
-"""Opening data: image folders, tables of text, pairs of arrays. Whatever cannot be used is named, never dropped."""
+"""Opening data: image folders, tables, Hugging Face datasets, pairs of arrays. Whatever cannot be used is named,
+never dropped.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +8,27 @@ import dataclasses
 import difflib
 import numbers
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 from PIL import Image
 
-from zoo.data.dataset import Dataset, Input, Kind, bad_files_error, encode_labels, listing
-from zoo.data.images import file_problem
+from zoo.data import typed_tables
+from zoo.data.dataset import Dataset, EncodedImage, Input, Kind, bad_files_error, encode_labels, listing
+from zoo.data.images import encoded_problem, file_problem
 from zoo.data.tables import SUFFIXES as TABLE_SUFFIXES
-from zoo.data.tables import label_text, read_examples
-from zoo.errors import BadFilesError, DataError, InputError
+from zoo.data.tables import Table, column_of, examples, label_text, read_table
+from zoo.data.targets import refuse_matrix, refuse_other_targets
+from zoo.data.typed_tables import LoadedSplit
+from zoo.errors import DataError, InputError
 
-Data: TypeAlias = str | Path | Dataset | tuple[object, object]
+Data: TypeAlias = str | Path | Dataset | LoadedSplit | typed_tables.HfDataset | tuple[object, object]
 OnError: TypeAlias = Literal["fail", "skip"]
 Bad: TypeAlias = list[tuple[str, str]]
+Item = TypeVar("Item")
 
 # Formats that are refused are in it too: such a file is meant as a photograph and gets named.
 # fmt: off
@@ -45,48 +51,54 @@ def open_data(
     classes: Sequence[str] | None = None,
     on_error: OnError = "fail",
 ) -> Dataset:
-    """A folder of class folders, a CSV/TSV/JSONL file, a Dataset, or a pair (inputs, labels).
+    """A folder of class folders, a CSV/TSV/JSONL/Parquet file, a Hugging Face dataset (a folder, `hf:org/name`,
+    an object of `datasets`), a Dataset, or a pair (inputs, labels). One data set: `find_parts` finds train,
+    validation and test in what holds several.
 
     kind: needed only for a pair whose inputs could be both.  text, label: column names of a table.
     classes: the order of the labels (validation data takes the training data's); None: sorted.
     on_error: "fail" raises BadFilesError listing ALL files or rows that cannot be used; "skip" leaves them
-    out and keeps them in `Dataset.bad`. Raises DataError for empty data, one class, an unknown label.
+    out and keeps them in `Dataset.bad`. Raises DataError for empty data, one class, an unknown label,
+    several labels an example, labels that are decimal numbers.
     """
     if on_error not in ("fail", "skip"):
         raise InputError(f"on_error={on_error!r}: 'fail' or 'skip'")
     if isinstance(data, Dataset):
         return _reordered(data, classes)
     if isinstance(data, tuple):
-        if len(data) != 2:
-            raise DataError(f"data is a tuple of {len(data)}: give a pair (inputs, labels)")
-        return _open_pair(data[0], data[1], kind, classes, on_error)
+        return _open_pair(data, kind, classes, on_error)
+    if isinstance(data, LoadedSplit) or typed_tables.is_typed(data):
+        return _open_typed(_only_split(data), kind, text, label, classes, on_error)
     if not isinstance(data, str | Path):
         raise DataError(
             f"data is a {type(data).__name__}: give a folder, a table, or a pair (inputs, labels)"
         )
-    path = _existing(Path(data).expanduser())
+    path = existing(Path(data).expanduser())
     if path.is_dir():
         if kind == "text":
             raise DataError(f"{path} is a folder: texts come as a {_or(TABLE_SUFFIXES)} file or as arrays")
         return _open_folder(path, classes, on_error)
-    if kind == "image" or path.suffix.lower() not in TABLE_SUFFIXES:
+    if path.suffix.lower() not in TABLE_SUFFIXES:
         raise DataError(
             f"{path} is no data set: give a folder with one folder of photographs for each class, "
-            f"or a {_or(TABLE_SUFFIXES)} file of texts and labels"
+            f"or a {_or((*TABLE_SUFFIXES, *typed_tables.PARQUET[:1]))} file of texts and labels"
         )
-    return _open_table(path, text, label, classes, on_error)
+    return _open_table(path, kind, text, label, classes, on_error)
 
 
 def _or(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """The path. Raises DataError, with a near name, where nothing is there."""
     if path.exists():
         return path
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=1)
     guess = f" Did you mean {path.parent / near[0]}?" if near else ""
+    hub = len(path.parts) == 2 and not path.suffix and not path.parent.exists()
+    guess += f" If you mean the data set of the Hugging Face Hub, write hf:{path.as_posix()}." if hub else ""
     raise DataError(f"no such file or folder: {path}.{guess} Paths count from {Path.cwd()}.")
 
 
@@ -113,22 +125,22 @@ def _entries(folder: Path) -> list[Path]:
         ) from error
 
 
-def _walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+def walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
     """Every file below a folder, by name. Links are followed; a link to a folder above it is not."""
     real = os.path.realpath(folder)
     if real in above:
         return
     for entry in _entries(folder):
         if entry.is_dir():
-            yield from _walk(entry, above | {real})
+            yield from walk(entry, above | {real})
         else:
             yield entry
 
 
 def _open_folder(root: Path, classes: Sequence[str] | None, on_error: OnError) -> Dataset:
+    _refuse_parts(root)
     entries = _entries(root)
     folders = [entry for entry in entries if entry.is_dir()]
-    _refuse_parts(root, folders)
     if not folders:
         raise DataError(
             f"{root} holds no class folders"
@@ -137,7 +149,7 @@ def _open_folder(root: Path, classes: Sequence[str] | None, on_error: OnError) -
             f"{root.name}/cats/1.jpg, {root.name}/dogs/2.jpg"
         )
     above = frozenset({os.path.realpath(root)})
-    files = [(file, folder.name) for folder in folders for file in _walk(folder, above)]
+    files = [(file, folder.name) for folder in folders for file in walk(folder, above)]
     # A photograph beside the class folders has no label; other files there (a README) are in no class.
     stray = [entry for entry in entries if entry not in folders and entry.suffix.lower() in IMAGE_SUFFIXES]
     bad: Bad = [(str(file), "lies outside the class folders, so it has no label") for file in stray]
@@ -155,22 +167,41 @@ def _open_folder(root: Path, classes: Sequence[str] | None, on_error: OnError) -
     return Dataset("image", [file for file, _ in good], targets, names, str(root), tuple(bad))
 
 
-def _refuse_parts(root: Path, folders: Sequence[Path]) -> None:
+def part_entries(root: Path) -> list[Path]:
+    """The parts in a folder: folders called train, val ... that hold folders or tables, or tables so called."""
+    entries = _entries(root)
+    named = [entry for entry in entries if _part_name(entry) in PART_NAMES]
+    folders = [entry for entry in entries if entry.is_dir()]
+    if folders and all(folder in named for folder in folders):  # else a class is called train
+        inside = (entry for folder in folders for entry in _entries(folder))
+        if any(entry.is_dir() or entry.suffix.lower() in TABLE_SUFFIXES for entry in inside):
+            return folders
+    tables = [entry for entry in named if entry.is_file() and entry.suffix.lower() in TABLE_SUFFIXES]
+    return tables if len(tables) > 1 or not folders else []
+
+
+def _part_name(entry: Path) -> str:
+    return (entry.name if entry.is_dir() else entry.stem).lower()
+
+
+def _refuse_parts(root: Path) -> None:
     """train/ and val/ are no classes: say which folder to give."""
-    if not folders or any(folder.name.lower() not in PART_NAMES for folder in folders):
-        return
-    if any(entry.is_dir() for folder in folders for entry in _entries(folder)):
-        parts = _or([str(f) for f in folders]) if len(folders) > 1 else str(folders[0])
+    if parts := part_entries(root):
+        listed = _or([str(part) for part in parts]) if len(parts) > 1 else str(parts[0])
         raise DataError(
-            f"{root} holds parts of a data set ({', '.join(f.name for f in folders)}), not classes. "
-            f"Give one of them: {parts}."
+            f"{root} holds parts of a data set ({', '.join(part.name for part in parts)}), not classes. "
+            f"Give one of them: {listed}."
         )
 
 
 def check_files(paths: Sequence[Path]) -> list[str | None]:
     """Why each file is no usable photograph, or None."""
+    return _in_threads(file_problem, paths)
+
+
+def _in_threads(problem: Callable[[Item], str | None], items: Sequence[Item]) -> list[str | None]:
     with ThreadPoolExecutor(CHECK_THREADS, thread_name_prefix="zoo-check") as pool:
-        return list(pool.map(file_problem, paths))
+        return list(pool.map(problem, items))
 
 
 def _report(bad: Bad, total: int, source: str, on_error: OnError, unit: str) -> None:
@@ -180,39 +211,129 @@ def _report(bad: Bad, total: int, source: str, on_error: OnError, unit: str) -> 
 
 # --- tables
 def _open_table(
-    path: Path, text: str | None, label: str | None, classes: Sequence[str] | None, on_error: OnError
+    path: Path,
+    kind: Kind | None,
+    text: str | None,
+    label: str | None,
+    classes: Sequence[str] | None,
+    on_error: OnError,
 ) -> Dataset:
-    found = read_examples(path, text=text, label=label)
+    table = read_table(path, text=text, label=label)
+    photographs = column_of(table, lambda cell: cell.lower().endswith(IMAGE_SUFFIXES))
+    if kind == "image" and photographs is None:
+        raise DataError(
+            f"{path} names no photographs: give a folder with one folder of photographs for each class, or a "
+            f"table with a column of their files ({', '.join(IMAGE_SUFFIXES[:2])}, ...) and one of their labels"
+        )
+    if photographs is not None and kind != "text" and text in (None, photographs):
+        return _open_photographs(path, table, photographs, label, classes, on_error)
+    found = examples(table, text=text, label=label)
     _report(list(found.bad), found.total, str(path), on_error, "rows")
     source = f"{path} (text: {found.columns[0]}, label: {found.columns[1]})"
     targets, names = encode_labels(found.labels, classes, source)
     return Dataset("text", list(found.texts), targets, names, source, found.bad)
 
 
+def _open_photographs(
+    path: Path,
+    table: Table,
+    column: str,
+    label: str | None,
+    classes: Sequence[str] | None,
+    on_error: OnError,
+) -> Dataset:
+    """A table of photographs' files, which count from the table's own folder, and their labels."""
+    found = examples(table, text=column, label=label)
+    files = [path.parent / file.strip() for file in found.texts]
+    problems = check_files(files)
+    bad = [*found.bad, *((str(file), why) for file, why in zip(files, problems, strict=True) if why)]
+    _report(bad, found.total, str(path), on_error, "rows")
+    labels = [name for name, why in zip(found.labels, problems, strict=True) if not why]
+    source = f"{path} (photographs: {column}, label: {found.columns[1]})"
+    targets, names = encode_labels(labels, classes, source)
+    good: list[Input] = [file for file, why in zip(files, problems, strict=True) if not why]
+    return Dataset("image", good, targets, names, source, tuple(bad))
+
+
+# --- Parquet and Hugging Face datasets
+def _only_split(data: object) -> LoadedSplit:
+    if isinstance(data, LoadedSplit):
+        return data
+    source = str(data) if isinstance(data, str | Path) else "the given data"
+    found = typed_tables.load(data)
+    if len(found) > 1:
+        raise DataError(
+            f"{source} holds parts of a data set ({', '.join(found)}): give one of them, or give the whole to what "
+            "uses its parts (train, evaluate, compare, select)"
+        )
+    return LoadedSplit(next(iter(found.values())), source)
+
+
+def _open_typed(
+    split: LoadedSplit,
+    kind: Kind | None,
+    text: str | None,
+    label: str | None,
+    classes: Sequence[str] | None,
+    on_error: OnError,
+) -> Dataset:
+    data, source = split.data, split.source
+    found = typed_tables.kind_of(data, source, kind=kind, text=text)
+    if found == "image":
+        read = typed_tables.read_images(data, source, label=label)
+        return _dataset(
+            "image", read.inputs, read.labels, classes or read.classes, source, on_error, read.label
+        )
+    texts, names = typed_tables.read_texts(data, source, text=text, label=label)
+    _report(list(texts.bad), texts.total, source, on_error, "rows")
+    source = f"{source} (text: {texts.columns[0]}, label: {texts.columns[1]})"
+    targets, order = encode_labels(texts.labels, classes or names, source)
+    return Dataset("text", list(texts.texts), targets, order, source, texts.bad)
+
+
 # --- pairs of arrays
 def _open_pair(
-    inputs: object, labels: object, kind: Kind | None, classes: Sequence[str] | None, on_error: OnError
+    pair: tuple[object, ...], kind: Kind | None, classes: Sequence[str] | None, on_error: OnError
 ) -> Dataset:
-    items, answers = _items(inputs, "inputs"), _items(labels, "labels")
+    if len(pair) != 2:
+        raise DataError(f"data is a tuple of {len(pair)}: give a pair (inputs, labels)")
+    inputs, labels = pair
+    items, answers = items_of(inputs, "inputs"), items_of(labels, "labels")
     if len(items) != len(answers):
         raise DataError(f"{len(items)} inputs and {len(answers)} labels: give one label for each input")
+    refuse_matrix(labels, "the given labels")
     found = kind or _kind(items)
+    return _dataset(found, items, answers, classes, "arrays", on_error, "the given labels")
+
+
+def _dataset(
+    kind: Kind,
+    items: Sequence[object],
+    answers: Sequence[object],
+    classes: Sequence[str] | None,
+    source: str,
+    on_error: OnError,
+    where: str,
+) -> Dataset:
+    """What can be used of inputs and their labels.  where: what holds the labels, for messages."""
+    refuse_other_targets(answers, where)
     bad: Bad = []
     good: list[Input] = []
     names: list[str] = []
-    for i, (item, why) in enumerate(zip(*_checked(items, found), strict=True)):
+    for i, (item, why) in enumerate(zip(*_checked(items, kind), strict=True)):
         why = why or _pair_label_problem(answers[i])
         if why:
-            bad.append((str(item) if isinstance(item, Path) else f"input {i}", why))
+            bad.append((str(item) if isinstance(item, Path | EncodedImage) else f"input {i}", why))
             continue
         good.append(item)
         names.append(label_text(answers[i]))
-    _report(bad, len(items), "the given arrays", on_error, "inputs")
-    targets, order = encode_labels(names, classes, "the given data")
-    return Dataset(found, good, targets, order, "arrays", tuple(bad))
+    given = source == "arrays"
+    _report(bad, len(items), "the given arrays" if given else source, on_error, "inputs" if given else "rows")
+    targets, order = encode_labels(names, classes, "the given data" if given else source)
+    return Dataset(kind, good, targets, order, source, tuple(bad))
 
 
-def _items(values: object, name: str) -> list[object]:
+def items_of(values: object, name: str) -> list[object]:
     """A list from a list, tuple, array, or column of a data frame."""
     if isinstance(values, str | bytes | Path | Image.Image) or not hasattr(values, "__len__"):
         raise DataError(f"{name} is a single {type(values).__name__}: give a list or an array of them")
@@ -237,9 +358,7 @@ def _checked(items: Sequence[object], kind: Kind) -> tuple[list[Input], list[str
         ]
         return [cast(str, item) for item in items], problems
     found = [Path(item) if isinstance(item, str) else cast(Input, item) for item in items]
-    paths = [item for item in found if isinstance(item, Path)]
-    reasons = dict(zip(paths, check_files(paths), strict=True))
-    return found, [reasons[x] if isinstance(x, Path) else _no_image(x) for x in found]
+    return found, _in_threads(no_image, found)
 
 
 def _no_text(item: object) -> str:
@@ -247,9 +366,14 @@ def _no_text(item: object) -> str:
     return "has an empty text" if missing else f"is a {type(item).__name__}, not a string"
 
 
-def _no_image(item: object) -> str | None:
+def no_image(item: object) -> str | None:
+    """Why an item is no usable photograph, or None."""
     if isinstance(item, Image.Image):
         return None
+    if isinstance(item, Path):
+        return file_problem(item)
+    if isinstance(item, EncodedImage):
+        return encoded_problem(item)
     if not isinstance(item, np.ndarray):
         return f"is a {type(item).__name__}, no path, PIL image or uint8 array"
     if (
@@ -267,67 +391,3 @@ def _pair_label_problem(value: object) -> str | None:
     if value is None or (isinstance(value, float) and value != value):
         return "has no label"
     return f"has the label {value!r}, a {type(value).__name__}: labels are integers or strings"
-
-
-# --- inputs without labels
-def open_inputs(inputs: object, *, kind: Kind) -> list[Input]:
-    """What `predict` is given, as a list: a path to a file or folder, one input, or a list of inputs.
-
-    Folders are searched for photographs, by name. For texts a string is a text, unless it names a table
-    (its text column is read) or a .txt file (a text a line). Raises DataError, BadFilesError.
-    """
-    if kind == "text":
-        return _text_inputs(inputs)
-    if isinstance(inputs, str | Path):
-        return _image_paths(_existing(Path(inputs).expanduser()))
-    if isinstance(inputs, Image.Image) or (isinstance(inputs, np.ndarray) and inputs.ndim in (2, 3)):
-        return [cast(Input, inputs)]
-    found = [Path(item) if isinstance(item, str) else item for item in _items(inputs, "inputs")]
-    bad = [(str(p), "no such file") for p in found if isinstance(p, Path) and not p.is_file()]
-    bad += [
-        (f"input {i}", why) for i, x in enumerate(found) if not isinstance(x, Path) and (why := _no_image(x))
-    ]
-    if bad:
-        lines = "\n".join(f"  {name}: {reason}" for name, reason in bad)
-        raise BadFilesError(f"{len(bad)} of {len(found)} inputs cannot be used:\n{lines}\nCheck them.", bad)
-    return cast(list[Input], found)
-
-
-def _image_paths(path: Path) -> list[Input]:
-    if path.is_file():
-        return [path]
-    found: list[Input] = [file for file in _walk(path) if file.suffix.lower() in IMAGE_SUFFIXES]
-    if not found:
-        raise DataError(f"{path} holds no photographs ({', '.join(IMAGE_SUFFIXES)}). Give another folder.")
-    return found
-
-
-def _text_inputs(inputs: object) -> list[Input]:
-    if isinstance(inputs, Path) or (isinstance(inputs, str) and _is_text_file(inputs)):
-        path = _existing(Path(inputs).expanduser())
-        return list(_text_lines(path))
-    items = [inputs] if isinstance(inputs, str) else _items(inputs, "inputs")
-    if bad := [i for i, item in enumerate(items) if not isinstance(item, str)]:
-        raise DataError(
-            f"input {bad[0]} is a {type(items[bad[0]]).__name__}, and this model takes texts: give strings"
-        )
-    return cast(list[Input], items)
-
-
-def _is_text_file(text: str) -> bool:
-    return text.lower().endswith((*TABLE_SUFFIXES, ".txt")) and "\n" not in text and Path(text).is_file()
-
-
-def _text_lines(path: Path) -> Sequence[str]:
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        found = read_examples(path, text=None, label=None, labelled=False)
-        if found.bad:
-            raise bad_files_error(found.bad, found.total, str(path), unit="rows")
-        return found.texts
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read texts from {path}: {error}. Give a UTF-8 file with a text a line."
-        ) from error
-    return [line for line in lines if line.strip()]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.data.dataset import listing
+from zoo.data.targets import refuse_indicator_columns, refuse_other_targets
 from zoo.errors import DataError
 
 # fmt: off
@@ -35,13 +36,17 @@ SUFFIXES = (*DELIMITERS, *JSON_SUFFIXES)
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of equal width. columns: their names.  rows: (line number in the file, cells)."""
+    """Rows of equal width. columns: their names.  rows: (line number in the file, cells).
+
+    path: where it is from, for messages; a data set from the Hub has its id there.  unit: what is counted.
+    """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[int, tuple[object, ...]], ...]
     header: bool
     bad: tuple[tuple[str, str], ...] = ()
+    unit: str = "line"
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,26 @@ class Examples:
 
 def read_examples(path: Path, *, text: str | None, label: str | None, labelled: bool = True) -> Examples:
     """Read texts and, where `labelled`, their labels. Raises DataError: unreadable file, missing columns."""
+    return examples(read_table(path, text=text, label=label), text=text, label=label, labelled=labelled)
+
+
+def read_table(path: Path, *, text: str | None = None, label: str | None = None) -> Table:
+    """All rows. text, label: column names that tell a header from an example. Raises DataError."""
     table = _read_json(path) if path.suffix.lower() in JSON_SUFFIXES else _read_separated(path, text, label)
     if not table.rows and not table.bad:
         raise DataError(f"{path} holds no rows. Give a file with a text and a label in each row.")
+    return table
+
+
+def examples(table: Table, *, text: str | None, label: str | None, labelled: bool = True) -> Examples:
+    """Texts and, where `labelled`, their labels, from the columns named or found.
+
+    Raises DataError: no such columns, labels that are no classes (several an example, or decimal numbers).
+    """
     chosen = _choose_columns(table, text, label, labelled)
     places = [table.columns.index(name) for name in chosen]
+    if labelled:
+        refuse_other_targets([cells[places[1]] for _, cells in table.rows], f"{table.path}, {chosen[1]!r}")
     texts: list[str] = []
     labels: list[str] = []
     bad = list(table.bad)
@@ -69,12 +89,22 @@ def read_examples(path: Path, *, text: str | None, label: str | None, labelled: 
         values = [cells[place] for place in places]
         problem = _text_problem(values[0]) or (_label_problem(values[1]) if labelled else None)
         if problem:
-            bad.append((f"{path.name} line {line}", problem))
+            bad.append((f"{table.path.name} {table.unit} {line}", problem))
             continue
         texts.append(str(values[0]))
         labels += [label_text(values[1])] if labelled else []
     bad.sort(key=lambda entry: int(entry[0].rpartition(" ")[2]))
     return Examples(tuple(texts), tuple(labels), chosen, tuple(bad), len(table.rows) + len(table.bad))
+
+
+def column_of(table: Table, fits: Callable[[str], bool]) -> str | None:
+    """The one column all of whose cells are strings that fit, none of them empty; None for none or several."""
+    found = []
+    for i, name in enumerate(table.columns):
+        cells = [row[i] for _, row in table.rows]
+        if cells and all(isinstance(cell, str) and fits(cell.strip()) for cell in cells):
+            found.append(name)
+    return found[0] if len(found) == 1 else None
 
 
 def _text_problem(value: object) -> str | None:
@@ -228,6 +258,8 @@ def _choose_columns(table: Table, text: str | None, label: str | None, labelled:
         found_label = _by_content(table, _label_score, {found_text})
     if not found_text:
         found_text = _by_content(table, _text_score, {found_label or ""}) or ""
+    if labelled and not found_label:
+        refuse_indicator_columns(table.columns, [cells for _, cells in table.rows], str(table.path))
     missing = [
         kind for kind, name in (("text", found_text), ("label", found_label or not labelled)) if not name
     ]
@@ -249,9 +281,15 @@ def _require(table: Table, name: str) -> None:
         return
     if name in table.columns:
         raise DataError(f"{table.path} has several columns {name!r}. {_columns(table)} Rename all but one.")
-    near = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.5)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
-    raise DataError(f"{table.path} has no column {name!r}. {_columns(table)}{guess}")
+    raise DataError(
+        f"{table.path} has no column {name!r}. {_columns(table)}{did_you_mean(name, table.columns)}"
+    )
+
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """A guess at a misspelt column, as the end of a message; "" where none is near."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _by_name(table: Table, names: Sequence[str], taken: set[str]) -> str | None:

@@ -22,6 +22,14 @@ SHARP = """        view = (Image.Transform.AFFINE, (image.width / size[0], 0, 0,
         bands = [np.asarray(band.transform(size, *view, Image.Resampling.BILINEAR)) for band in floats]
         image = Image.fromarray(np.rint(np.dstack(bands)).astype(np.uint8))
 """
+SHORTEST = """        if p["resize"] == "shortest":
+            size = [int(p["resize_to"][0] * side / min(image.size)) for side in image.size]
+"""
+CROPPED = """        wide = min(image.width, image.height * size[0] // size[1])  # the largest centred part
+        high = min(image.height, image.width * size[1] // size[0])
+        start = ((image.width - wide) // 2, (image.height - high) // 2)
+        image = image.crop((*start, start[0] + wide, start[1] + high))
+"""
 
 
 def write_predict_script(folder: Path | str, *, model: str = "model.onnx") -> Path:
@@ -38,6 +46,8 @@ def write_predict_script(folder: Path | str, *, model: str = "model.onnx") -> Pa
     text = (HERE / f"predict_{kind}.py").read_text(encoding="utf-8")
     if isinstance(preprocess, ImagePreprocess) and not preprocess.antialias:
         text = text if preprocess.interpolation == "nearest" else text.replace(SMOOTH, SHARP)
+    if isinstance(preprocess, ImagePreprocess) and preprocess.resize == "cropped":
+        text = text.replace(SHORTEST, CROPPED)
     path = Path(folder) / "predict.py"
     with atomic_file(path) as temporary:
         temporary.write_text(text.replace('"model.onnx"', _quoted(model)), encoding="utf-8")

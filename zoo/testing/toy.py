@@ -371,5 +371,4 @@ def _write_package(folder: Path) -> None:
 def forget_adapters() -> None:
     """Let the registry look again at what is installed."""
     importlib.invalidate_caches()
-    for cached in (registry.entry_points, registry._load, registry.cards):
-        cached.cache_clear()
+    registry.forget()

@@ -2,7 +2,7 @@
 
 from zoo.train.features import FeatureCache, backbone_graph, export
 from zoo.train.history import History
-from zoo.train.metrics import evaluate, softmax, wilson_interval
+from zoo.train.metrics import evaluate, paired_interval, softmax, wilson_interval
 from zoo.train.schedule import rate
 from zoo.train.store import load, read_meta, save
 from zoo.train.tensors import weights_hash
@@ -18,6 +18,7 @@ __all__ = [
     "fit",
     "fit_head",
     "load",
+    "paired_interval",
     "rate",
     "read_meta",
     "save",

@@ -49,6 +49,19 @@ def wilson_interval(right: int, n: int, z: float = Z95) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def paired_interval(better: Array, other: Array) -> tuple[float, float]:
+    """95 % interval of the difference in accuracy on the same examples.
+
+    Wald's interval after adding half an observation to each cell (Agresti & Min 2005), in [-1, 1].
+    """
+    n = len(better) + 2
+    only_better = float((better & ~other).sum()) + 0.5
+    only_other = float((other & ~better).sum()) + 0.5
+    gap = (only_better - only_other) / n
+    error = math.sqrt(max(only_better + only_other - (only_better - only_other) ** 2 / n, 0.0)) / n
+    return gap - Z95 * error, gap + Z95 * error
+
+
 def macro_f1(predicted: Array, targets: Array, num_classes: int) -> float:
     """Unweighted mean of F1 over the classes that occur in either array; 0 for one never predicted right."""
     hits = np.bincount(targets[predicted == targets], minlength=num_classes)
