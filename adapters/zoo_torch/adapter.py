@@ -15,7 +15,7 @@ from torch import nn
 from zoo.cards import ImagePreprocess, Preprocess, TextPreprocess
 from zoo.engine import Adapter, LoadRequest
 from zoo.errors import InputError, ModelFileError
-from zoo_torch import texts, vision
+from zoo_torch import texts, timm_models, vision
 from zoo_torch.anatomy import Anatomy, default_blocks
 from zoo_torch.engine import TorchEngine
 
@@ -30,12 +30,16 @@ class TorchAdapter(Adapter):
     def load(self, request: LoadRequest) -> TorchEngine:
         if (published := PUBLISHED.get(request.name)) is not None:
             return texts.load(request, published)
+        if request.name.startswith(timm_models.PREFIX):
+            return timm_models.load(request)
         return vision.load(request)
 
     def rebuild(self, architecture: Mapping[str, Any], preprocess: Preprocess) -> TorchEngine:
         kind = architecture.get("kind")
         if kind == "torchvision" and isinstance(preprocess, ImagePreprocess):
             return vision.rebuild(architecture, preprocess)
+        if kind == timm_models.KIND and isinstance(preprocess, ImagePreprocess):
+            return timm_models.rebuild(architecture, preprocess)
         if kind == "transformers-text" and isinstance(preprocess, TextPreprocess):
             return texts.rebuild(architecture, preprocess)
         raise ModelFileError(f"the torch adapter knows no architecture of kind {kind!r}: update backbone-zoo")

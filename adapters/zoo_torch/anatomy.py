@@ -28,9 +28,13 @@ class Anatomy:
     head: path of the last Linear; features are its input. None: they come from `features`.
     features: (module, tensors) -> [N, D].
     native_head: prefix of a head that is not linear on the features; its logits are the module's output.
+    native_also: further prefixes of that head.
     put_head: (module, Linear) -> path, where that head makes room for a Linear inside the module. Neither
     `head` nor `put_head`: the engine holds the Linear beside the module.
     cut: (module, tensors, depths) -> features [N, D] after each depth;  depths: those that there are.
+    stages: paths of the modules whose outputs are the maps of depths 1..n-1, for networks cut at stages;
+    channels_last: those maps are [N, H, W, C].  layers: path of the list of layers, for networks cut there.
+    `zoo_torch.cutting` sets these five and reads them: `staged`, `layered`, `shorten`.
     """
 
     feature_dim: int
@@ -38,9 +42,13 @@ class Anatomy:
     head: str | None = None
     features: Callable[[nn.Module, Tensors], Tensor] | None = None
     native_head: str | None = None
+    native_also: tuple[str, ...] = ()
     put_head: Callable[[nn.Module, nn.Linear], str] | None = None
     cut: Callable[[nn.Module, Tensors, Sequence[int]], list[Tensor]] | None = None
     depths: tuple[int, ...] = field(default=())
+    stages: tuple[str, ...] = ()
+    channels_last: bool = False
+    layers: str | None = None
 
 
 def call(module: nn.Module, tensors: Tensors) -> Any:
@@ -61,6 +69,13 @@ def through_head(module: nn.Module, path: str, tensors: Tensors) -> tuple[Tensor
     if not seen:
         raise InputError(f"the head {path!r} did not run in the forward pass; name the last Linear that does")
     return seen[-1]
+
+
+def features_of(module: nn.Module, anatomy: Anatomy, tensors: Tensors) -> Tensor:
+    """[N, D] of a module whose head is where the anatomy says, or taken off."""
+    if anatomy.features is not None:
+        return anatomy.features(module, tensors)
+    return through_head(module, anatomy.head or "", tensors)[0]
 
 
 @contextlib.contextmanager
@@ -96,7 +111,7 @@ class Owners:
     def __init__(self, anatomy: Anatomy, head: str | None) -> None:
         self._prefixes = {prefix: name for name, ps in anatomy.blocks.items() for prefix in ps}
         self._last = list(anatomy.blocks)[-1] if anatomy.blocks else ""
-        for prefix in (head, anatomy.native_head):
+        for prefix in (head, anatomy.native_head, *anatomy.native_also):
             if prefix is not None:
                 self._prefixes[prefix] = HEAD
 

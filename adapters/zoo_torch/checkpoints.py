@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors
@@ -85,21 +85,53 @@ def _corrupt(path: Path, error: BaseException | str) -> WeightsCorruptError:
     )
 
 
-def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, optional: str | None = None) -> None:
+def fill(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    optional: str | None = None,
+    partial: bool = False,
+) -> None:
     """Copy `tensors` into the module, cast to its own float32.
 
     optional: a prefix whose keys are passed over (a head that will be replaced).
-    Raises WeightsCorruptError listing keys where they belong to another network.
+    partial: keys that the file lacks stay as they are, with a UserWarning that names them.
+    Raises WeightsCorruptError listing keys where they belong to another network, or, without `partial`, lack.
     """
     own = {k: v for k, v in module.state_dict().items() if not _under(k, optional)}
     given = {k: v for k, v in tensors.items() if not _under(k, optional)}
     for key in own.keys() - given.keys():
         if key.endswith("num_batches_tracked"):  # files from before torch 0.4.1 have no such counter
             given[key] = own[key]
+    given = _taken(own, given, partial=partial)
     check_keys({k: tuple(v.shape) for k, v in own.items()}, {k: tuple(v.shape) for k, v in given.items()})
     with torch.no_grad():
         for key, value in own.items():
             value.copy_(given[key])
+
+
+def _taken(own: Mapping[str, Tensor], given: Mapping[str, Tensor], *, partial: bool) -> dict[str, Tensor]:
+    """What is copied: `given`, and of an incomplete file of this very network, if that will do, what it lacks."""
+    missing = [key for key in own if key not in given]
+    foreign = [key for key in given if key not in own]
+    common = len(own) - len(missing)
+    if not missing or common <= len(foreign) or not (partial or not foreign):
+        return dict(given)
+    if not partial:
+        raise WeightsCorruptError(
+            f"these weights are incomplete: {len(missing)} of {len(own)} keys are missing: {_some(missing)}. "
+            "Get the whole file, or go on with --partial (partial=True): those stay random."
+        )
+    warnings.warn(
+        f"the weights lack {len(missing)} of {len(own)} keys, which stay random: {_some(missing)}"
+        + (f"; passed over, of no use here: {_some(foreign)}" if foreign else ""),
+        stacklevel=2,
+    )
+    return {key: given.get(key, value) for key, value in own.items()}
+
+
+def _some(keys: Sequence[str], most: int = 12) -> str:
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 
 def _under(key: str, prefix: str | None) -> bool:

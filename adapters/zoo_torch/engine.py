@@ -173,7 +173,11 @@ class TorchEngine(Engine):
         sample_weights = None if weights is None else self._tensor(weights)
         seed = training.step_seed(self._recipe.seed, self._step)
         optimizer.zero_grad(set_to_none=True)
-        with modes(self.module, self._modes.__getitem__), seeded(seed, self.device):
+        with (
+            modes(self.module, self._modes.__getitem__),
+            seeded(seed, self.device),
+            training.lone_values_by_running_statistics(self.module),
+        ):
             loss = training.cross_entropy(self._logits(tensors), wanted, sample_weights)
             loss.backward()
         if self._recipe.clip_norm is not None:

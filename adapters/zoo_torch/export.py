@@ -9,8 +9,11 @@ shows up there.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,14 +23,17 @@ import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from zoo.cards import ImagePreprocess, Preprocess
 from zoo.engine import Array
 from zoo.errors import ExportError
+from zoo_torch.onnx_forms import graph_forms
 
 # A probe that is off by more than this share of the outputs' scale is another function, not rounding.
 # The core's parity check on real tolerances comes after.
 PROBE_TOLERANCE = 1e-2
+STDOUT = 1  # the process's file descriptor
 
 
 class Graph(nn.Module):
@@ -67,7 +73,7 @@ def export(
     for rung in rungs:
         path.unlink(missing_ok=True)
         try:
-            with _quiet(), eager_attention(graph.module):
+            with _quiet(), plain_operators(graph.module):
                 RUNGS[rung](graph, example, path, names, opset)
                 _probe(graph, path, preprocess, device)
             return rung
@@ -158,6 +164,63 @@ def _relative_error(found: Any, right: Array) -> float:
 
 
 @contextlib.contextmanager
+def plain_operators(module: Any) -> Iterator[None]:
+    """Inside, the module computes in operators that ONNX has: attention without fused kernels, pooling to a
+    size that does not divide its input as two products with matrices.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    pools = [part for part in module.modules() if isinstance(part, nn.AdaptiveAvgPool2d)]
+    torch.backends.mha.set_fastpath_enabled(False)  # aten::_native_multi_head_attention
+    try:
+        with (
+            eager_attention(module),
+            graph_forms(module),
+            _DimsFromTheFront(),
+            contextlib.ExitStack() as stack,
+        ):
+            for pool in pools:
+                pool.forward = functools.partial(_pool, pool)  # type: ignore[method-assign]
+                stack.callback(delattr, pool, "forward")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class _DimsFromTheFront(TorchFunctionMode):
+    """Inside, repeat_interleave counts its dim from the front.
+
+    TorchScript's exporter adds the rank to a negative one in place (`dim += len(input_sizes)` in
+    symbolic_opset13), so that every -1 of the graph that shares the constant becomes that number.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (torch.Tensor.repeat_interleave, torch.repeat_interleave) and kwargs.get("dim", 0) < 0:
+            kwargs["dim"] += args[0].ndim
+        return func(*args, **kwargs)
+
+
+def _pool(pool: nn.AdaptiveAvgPool2d, maps: Tensor) -> Tensor:
+    """What nn.AdaptiveAvgPool2d computes on maps [..., H, W]."""
+    wanted = pool.output_size if isinstance(pool.output_size, tuple) else (pool.output_size,) * 2
+    given = (int(maps.shape[-2]), int(maps.shape[-1]))
+    high, wide = (side if want is None else want for want, side in zip(wanted, given, strict=True))
+    if given[0] % high == 0 and given[1] % wide == 0:
+        return nn.functional.adaptive_avg_pool2d(maps, (high, wide))
+    rows, columns = _averages(given[0], high), _averages(given[1], wide)
+    return rows.to(maps) @ maps @ columns.to(maps).T
+
+
+def _averages(given: int, wanted: int) -> Tensor:
+    """[wanted, given]: row i is the mean over the cells floor(i g / w) up to ceil((i + 1) g / w)."""
+    matrix = torch.zeros(wanted, given)
+    for i in range(wanted):
+        start, end = i * given // wanted, -((-(i + 1) * given) // wanted)
+        matrix[i, start:end] = 1 / (end - start)
+    return matrix
+
+
+@contextlib.contextmanager
 def eager_attention(module: Any) -> Iterator[None]:
     """Inside, a transformers module computes attention in plain operators, which export everywhere."""
     set_attention = getattr(module, "set_attn_implementation", None)
@@ -180,6 +243,7 @@ def _quiet() -> Iterator[None]:
     try:
         with (
             warnings.catch_warnings(),
+            _stdout_of_cpp_swallowed(),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
@@ -187,3 +251,22 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def _stdout_of_cpp_swallowed() -> Iterator[None]:
+    """TorchScript's exporter prints whole graphs from C++ where it fails, past sys.stdout."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(STDOUT)
+    except OSError:  # closed: nothing to swallow
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, STDOUT)
+    try:
+        yield
+    finally:
+        os.dup2(kept, STDOUT)
+        os.close(nowhere)
+        os.close(kept)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,25 @@ def config_values(config: Any) -> dict[str, Any]:
     return values
 
 
-def pretrained(kind: Any, folder: Path, config: Any, options: dict[str, Any]) -> Any:
+def pretrained(
+    kind: Any,
+    folder: Path,
+    config: Any,
+    options: dict[str, Any],
+    *,
+    seed: int = 0,
+    partial: bool = False,
+    optional: Sequence[str] = (),
+) -> Any:
     """A module of the class `kind`, float32, filled from the folder's safetensors, no network.
 
+    optional: names of parts that may be missing (a head that will be replaced).  partial: weights that are
+    missing stay random, drawn from `seed`, and a warning names them.
     Raises WeightsCorruptError where a weight is missing: transformers would make one up at random.
     """
     check_weights(folder)
     try:
-        with quiet(), seeded(0, torch.device("cpu")):
+        with quiet(), seeded(seed, torch.device("cpu")):
             module, report = kind.from_pretrained(
                 folder,
                 config=config,
@@ -67,6 +79,7 @@ def pretrained(kind: Any, folder: Path, config: Any, options: dict[str, Any]) ->
                 trust_remote_code=False,
                 dtype=torch.float32,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # into the report, which is judged below
                 **options,
             )
     except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
@@ -74,13 +87,36 @@ def pretrained(kind: Any, folder: Path, config: Any, options: dict[str, Any]) ->
         raise WeightsCorruptError(
             f"cannot read the weights in {folder}: {reason}. Get them again."
         ) from error
-    missing = sorted(report["missing_keys"])
-    if missing or report["mismatched_keys"]:
-        raise WeightsCorruptError(
-            f"the weights in {folder} belong to another network than its {CONFIG}: {len(missing)} missing "
-            f"({', '.join(missing[:6])}), {len(report['mismatched_keys'])} of another shape."
-        )
+    missing = sorted(key for key in report["missing_keys"] if key.partition(".")[0] not in optional)
+    total = len(module.state_dict())
+    _judge(folder, missing, sorted(str(m[0]) for m in report["mismatched_keys"]), total, partial)
     return _in_own_memory(module)
+
+
+def _judge(folder: Path, missing: list[str], misshapen: list[str], total: int, partial: bool) -> None:
+    """Raise WeightsCorruptError, or warn where that was asked for, unless every weight was there."""
+    if not missing and not misshapen:
+        return
+    if misshapen or 2 * len(missing) > total:
+        raise WeightsCorruptError(
+            f"the weights in {folder} belong to another network than its {CONFIG}: "
+            f"{_counted(missing, 'missing')}, {_counted(misshapen, 'of another shape')}. "
+            "Give a folder whose files belong together."
+        )
+    if not partial:
+        raise WeightsCorruptError(
+            f"the weights in {folder} lack some of its network's: {_counted(missing, 'missing')}. "
+            "Get the folder again, or go on with those at random: --partial (partial=True)."
+        )
+    warnings.warn(
+        f"{folder} lacks weights, which stay random: {', '.join(missing)}", UserWarning, stacklevel=2
+    )
+
+
+def _counted(keys: list[str], what: str) -> str:
+    """ "7 missing (the first three, ...)", or "0 missing"."""
+    names = ", ".join([*keys[:3], *(["..."] if len(keys) > 3 else [])])
+    return f"{len(keys)} {what}" + (f" ({names})" if keys else "")
 
 
 def _in_own_memory(module: Any) -> Any:
@@ -126,15 +162,33 @@ def tokenizer_text(folder: Path) -> str | None:
 
 def max_length(folder: Path | None, config: Any) -> int:
     """The longest text in tokens: the folder's own statement, else what the positions allow, up to 512."""
-    positions = int(getattr(config, "max_position_embeddings", 512))
+    positions = getattr(config, "max_position_embeddings", None) or LONGEST
+    positions = LONGEST if positions < 0 else int(positions)  # relative ones have no end (XLNet says -1)
     if config.model_type in OFFSET_POSITIONS:
         positions -= int(config.pad_token_id) + 1
-    limit = min(512, positions)
+    limit = min(LONGEST, positions)
     if folder is None:
         return limit
     stated = stated_length(folder)
     return min(limit, stated) if stated else limit
 
 
+LONGEST = 512
 # Their positions start after the pad token's id (Liu et al. 2019's code does so, and its followers).
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+OFFSET_POSITIONS = (
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "mpnet",
+    "longformer",
+    "roberta-prelayernorm",
+    "xlm-roberta-xl",
+    "xmod",
+    "ibert",
+    "lilt",
+    "luke",
+    "markuplm",
+    "data2vec-text",
+    "esm",
+    "layoutlmv3",
+)

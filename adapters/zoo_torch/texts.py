@@ -1,22 +1,18 @@
-"""Text backbones of transformers: how they are read, cut in depth, pooled, made and filled.
+"""Text networks of transformers as the zoo asks for them: by published name, by folder, with which weights.
 
-Features are one vector a text: the folder's own pooling, else the mean over the tokens for encoders, and the
-last token before the padding for decoders. The pooler that some checkpoints carry is left out: on MiniLM it
-is the worse feature by far, and some checkpoints hold none, so transformers would make one up.
+`text_networks` makes them, `text_anatomy` says how they are read.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo import model_folder
 from zoo import weights as zoo_weights
@@ -24,12 +20,16 @@ from zoo.cards import TextPreprocess
 from zoo.engine import LoadRequest
 from zoo.errors import InputError, UnknownModelError, WeightsCorruptError
 from zoo.packaged import packaged
-from zoo_torch import folders
-from zoo_torch.anatomy import Anatomy, Tensors, around, seeded
+from zoo_torch import folders, text_anatomy, text_networks
 from zoo_torch.checkpoints import fill, read_weights
 from zoo_torch.engine import NO_HEAD, TorchEngine
+from zoo_torch.text_anatomy import POOLINGS
+from zoo_torch.text_networks import TextNetwork
 
-DEFAULT, RANDOM = "default", "none"
+# "main" is the branch of a hub repository that its downloads take.
+OFFICIAL, RANDOM = ("default", "main"), "none"
+# Parts of a whole checkpoint that the backbone leaves out.
+HEADS = ("pooler", "cls", "lm_head", "lm_loss")
 
 
 @dataclass(frozen=True)
@@ -62,44 +62,11 @@ BERT_BASE = Published(
 )
 
 
-# --- pooling: hidden states [N, L, D] and mask [N, L] to [N, D]
-def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    share = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * share).sum(dim=1) / share.sum(dim=1).clamp(min=1)
-
-
-def _first(hidden: Tensor, mask: Tensor) -> Tensor:
-    return hidden[:, 0]
-
-
-def _last(hidden: Tensor, mask: Tensor) -> Tensor:
-    index = (mask.sum(dim=1) - 1).clamp(min=0)
-    return hidden.gather(1, index.view(-1, 1, 1).expand(-1, 1, hidden.shape[-1])).squeeze(1)
-
-
-def _max(hidden: Tensor, mask: Tensor) -> Tensor:
-    return hidden.masked_fill(mask.unsqueeze(-1) == 0, torch.finfo(hidden.dtype).min).amax(dim=1)
-
-
-POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mean": _mean,
-    "cls": _first,
-    "lasttoken": _last,
-    "max": _max,
-}
-# Where a network can be cut: what still runs after its last layer ("" nothing).
-AFTER_LAYERS = {
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet"), ""),
-    "gpt2": "ln_f",
-}
-DECODERS = ("gpt2",)
-
-
 def pooling_of(folder: Path | None, config: Any) -> str:
     """The folder's own pooling (sentence-transformers' 1_Pooling), else the kind of network decides."""
     stated = model_folder.read_json(folder / "1_Pooling" / "config.json") if folder else {}
     if not stated:
-        return "lasttoken" if config.model_type in DECODERS else "mean"
+        return "lasttoken" if text_anatomy.is_decoder(config) else "mean"
     modes = [stated["pooling_mode"]] if isinstance(stated.get("pooling_mode"), str) else []
     flags = {
         "pooling_mode_mean_tokens": "mean",
@@ -117,91 +84,17 @@ def pooling_of(folder: Path | None, config: Any) -> str:
     return modes[0]
 
 
-# --- reading a module
-def anatomy_of(module: Any, pooling: str) -> Anatomy:
-    """How a transformers text backbone is read."""
-    path, count = _layers(module), int(module.config.num_hidden_layers)
-    before, after = around(module, path)
-    unit = path.rpartition(".")[2]
-    blocks = {"embeddings": before, **{f"{unit}.{i}": (f"{path}.{i}",) for i in range(count)}}
-    last = list(blocks)[-1]
-    blocks[last] = (*blocks[last], *after)
-    known = module.config.model_type in AFTER_LAYERS
-    pool = POOLINGS[pooling]
-    return Anatomy(
-        int(module.config.hidden_size),
-        blocks,
-        features=functools.partial(_features, pool),
-        cut=functools.partial(_cut, pool, path) if known else None,
-        depths=tuple(range(count + 1)) if known else (),
-    )
-
-
-def _layers(module: Any) -> str:
-    """The path of the list of repeating units."""
-    count = module.config.num_hidden_layers
-    for name, part in module.named_modules():
-        if isinstance(part, nn.ModuleList) and len(part) == count:
-            return name
-    raise InputError(f"the zoo cannot read the layers of a {type(module).__name__} yet")
-
-
-def _features(pool: Callable[[Tensor, Tensor], Tensor], module: Any, tensors: Tensors) -> Tensor:
-    return pool(module(**tensors).last_hidden_state, tensors["attention_mask"])
-
-
-def _cut(
-    pool: Callable[[Tensor, Tensor], Tensor],
-    path: str,
-    module: Any,
-    tensors: Tensors,
-    depths: Sequence[int],
-) -> list[Tensor]:
-    """Features after each depth in one pass: what the network cut there (num_hidden_layers=d) computes."""
-    layers = module.get_submodule(path)
-    states: dict[int, Tensor] = {}
-    finish = AFTER_LAYERS[module.config.model_type]
-    hooks = [_note_output(layer, states, i) for i, layer in enumerate(layers, 1)]
-    if len(layers):
-        hooks.append(_note_input(layers[0], states))
-    try:
-        last = module(**tensors).last_hidden_state
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if finish:
-        states = {
-            depth: module.get_submodule(finish)(state) for depth, state in states.items() if depth in depths
-        }
-    states[len(layers)] = last
-    return [pool(states[depth], tensors["attention_mask"]) for depth in depths]
-
-
-def _note_output(layer: nn.Module, states: dict[int, Tensor], depth: int) -> Any:
-    def note(_: nn.Module, __: Any, output: Any) -> None:
-        states[depth] = output[0] if isinstance(output, tuple) else output
-
-    return layer.register_forward_hook(note)
-
-
-def _note_input(layer: nn.Module, states: dict[int, Tensor]) -> Any:
-    def note(_: nn.Module, args: Any, named: Any) -> None:
-        states[0] = args[0] if args else named["hidden_states"]
-
-    return layer.register_forward_pre_hook(note, with_kwargs=True)
-
-
 # --- making
 def load(request: LoadRequest, published: Published) -> TorchEngine:
     """A published checkpoint by its catalogue name. Raises as `Adapter.load` says."""
     if request.weights == RANDOM:
         return _make(request, _config(published), None)
-    if request.weights == DEFAULT:
+    if request.weights in OFFICIAL:
         return from_folder(find(request.name, published), request)
     path = Path(request.weights).expanduser()
     if not path.exists():
         raise UnknownModelError(
-            f"{request.name} has no weights {request.weights!r}: 'default' ({published.repo}), 'none' for "
+            f"{request.name} has no weights {request.weights!r}: 'main' ({published.repo}), 'none' for "
             "random ones, or a file or folder that exists"
         )
     if path.is_dir():
@@ -209,7 +102,7 @@ def load(request: LoadRequest, published: Published) -> TorchEngine:
         if found != published.config["model_type"]:
             raise WeightsCorruptError(f"{path} holds a {found}, not a {published.config['model_type']}")
         return from_folder(path, request)
-    return _make(request, _config(published), None, tensors=read_weights(path))
+    return _make(request, _config(published), None, tensors=read_weights(path), beside=path.parent)
 
 
 def find(name: str, published: Published) -> Path:
@@ -221,7 +114,7 @@ def find(name: str, published: Published) -> Path:
 
 
 def from_folder(folder: Path, request: LoadRequest) -> TorchEngine:
-    """A text backbone from a local folder; with weights "none" its config only, random."""
+    """A text network from a local folder; with weights "none" its config only, random."""
     config = folders.read_config(folder)
     return _make(request, config, folder, random=request.weights == RANDOM)
 
@@ -229,7 +122,10 @@ def from_folder(folder: Path, request: LoadRequest) -> TorchEngine:
 def rebuild(architecture: Mapping[str, Any], preprocess: TextPreprocess) -> TorchEngine:
     """The network that `TorchEngine.architecture` described, its values still to be loaded."""
     config = _config_from(architecture["config"])
-    engine = _engine(_random(config, 0), architecture["pooling"], preprocess)
+    reading = architecture.get("reading", "backbone")
+    pooling, depth = architecture["pooling"], architecture.get("depth")
+    network = text_networks.read(text_networks.random(config, reading, 0), reading, pooling, depth=depth)
+    engine = _engine(network, architecture, preprocess)
     if (classes := architecture["classes"]) is not None:
         engine.set_head(np.zeros((classes, engine.feature_dim), np.float32), np.zeros(classes, np.float32))
     return engine
@@ -242,75 +138,95 @@ def _make(
     *,
     random: bool = False,
     tensors: Mapping[str, Tensor] | None = None,
+    beside: Path | None = None,
 ) -> TorchEngine:
+    """folder: where config and weights are.  tensors: weights instead, of a file that lies in `beside`."""
     if request.size is not None:
         raise InputError(f"size= is for images: {request.name} reads texts")
-    _check_depth(config, request)
-    if hasattr(config, "use_cache"):
-        config.use_cache = False  # a cache of keys and values is for generating text
-    if folder is None or random:
-        module = _random(config, request.seed)
-    else:
-        module = folders.pretrained(_class(config), folder, config, _options(config))
+    reading = text_networks.reading_of(config) if folder else "backbone"
+    if request.num_classes is None and request.depth is None:
+        text_networks.check_task(config, request.name)
+    for part in (config, config.get_text_config()):
+        if hasattr(part, "use_cache"):
+            part.use_cache = False  # a cache of keys and values is for generating text
+    module = _module(request, config, reading, None if random else folder)
     if tensors is not None:
-        fill(module, _own_part(module, tensors))
-    if request.depth is not None:
-        _truncate(module, request.depth)
-    pooling, preprocess = pooling_of(folder, config), preprocess_of(folder, config)
-    engine = _engine(module, pooling, preprocess, device=request.device)
+        fill(module, _own_part(module, tensors), partial=request.partial)
+    pooling, home = pooling_of(folder, config), folder or beside
+    preprocess = preprocess_of(home, config, module)
+    if home is not None and not random:
+        model_folder.checked_tokenizer(home, preprocess.tokenizer)
+    architecture = {
+        "kind": "transformers-text",
+        "config": folders.config_values(config),  # of the whole network: it is cut again when it is rebuilt
+        "pooling": pooling,
+        "reading": reading,
+        "depth": request.depth,
+    }
+    network = text_networks.read(module, reading, pooling, depth=request.depth)
+    engine = _engine(network, architecture, preprocess, device=request.device)
     if request.num_classes is not None:
         engine.reset_head(request.num_classes, seed=request.seed)
+    elif reading == "classifier" and engine.num_classes and not random:
+        engine.labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
     return engine
 
 
-def _check_depth(config: Any, request: LoadRequest) -> None:
-    full = int(config.num_hidden_layers)
-    if request.depth is None:
-        return
-    if config.model_type not in AFTER_LAYERS:
-        raise InputError(f"the zoo cannot cut a {config.model_type} in depth yet")
-    if not 0 <= request.depth <= full:
-        raise InputError(f"{request.name} has depths 0 to {full}, not {request.depth}")
-
-
-def _truncate(module: Any, depth: int) -> None:
-    """Keep the first `depth` layers. Cut after filling, so that random weights are the whole network's too."""
-    del module.get_submodule(_layers(module))[depth:]
-    module.config.num_hidden_layers = depth
+def _module(request: LoadRequest, config: Any, reading: text_networks.Reading, folder: Path | None) -> Any:
+    """With the folder's weights, or with random ones where there is none."""
+    if folder is None:
+        return text_networks.random(config, reading, request.seed)
+    return text_networks.pretrained(
+        config,
+        reading,
+        folder,
+        seed=request.seed,
+        partial=request.partial,
+        new_head=request.num_classes is not None,
+    )
 
 
 def _engine(
-    module: Any, pooling: str, preprocess: TextPreprocess, *, device: str | None = None
+    network: TextNetwork,
+    architecture: Mapping[str, Any],
+    preprocess: TextPreprocess,
+    *,
+    device: str | None = None,
 ) -> TorchEngine:
-    own = next((a for a in (module.config.architectures or ()) if "ForSequenceClassification" in a), None)
-    why = f"{NO_HEAD} (the zoo reads the backbone of a {own} only)" if own else NO_HEAD
-    return TorchEngine(
-        module,
-        anatomy_of(module, pooling),
+    cut = architecture.get("reading") == "classifier" and not network.has_head
+    engine = TorchEngine(
+        network.module,
+        network.anatomy,
         preprocess=preprocess,
-        architecture={
-            "kind": "transformers-text",
-            "config": folders.config_values(module.config),
-            "pooling": pooling,
-        },
+        architecture={k: v for k, v in architecture.items() if k not in ("classes", "head")},
         device=device,
-        no_head=why,
+        no_head=f"{NO_HEAD} (a network cut in depth has none of its own)" if cut else NO_HEAD,
     )
+    if network.head is not None:
+        engine.set_head(*network.head)
+    return engine
 
 
-def preprocess_of(folder: Path | None, config: Any) -> TextPreprocess:
+def preprocess_of(folder: Path | None, config: Any, module: Any) -> TextPreprocess:
     """What the network reads, and by which tokenizer; without a folder there is none yet."""
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    pad = getattr(config, "pad_token_id", None)
-    pad = getattr(config, "eos_token_id", None) if pad is None else pad  # GPT-2 has no pad token
-    pad = pad if isinstance(pad, int) and 0 <= pad < config.vocab_size else 0
+    text = config.get_text_config()
+    pad = getattr(text, "pad_token_id", None)
+    pad = getattr(text, "eos_token_id", None) if pad is None else pad  # GPT-2 has no pad token
+    pad = pad if isinstance(pad, int) and 0 <= pad < text.vocab_size else 0
     return TextPreprocess(
         tokenizer=folders.tokenizer_text(folder) if folder else None,
-        max_length=folders.max_length(folder, config),
+        max_length=folders.max_length(folder, text),
         pad_id=pad,
-        vocab_size=int(config.vocab_size),
-        inputs=names if getattr(config, "type_vocab_size", 0) > 1 else names[:2],
+        vocab_size=int(text.vocab_size),
+        inputs=_inputs(text, module),
     )
+
+
+def _inputs(config: Any, module: Any) -> tuple[str, ...]:
+    """The arrays that the network takes; XLNet's segments (of the text, of <cls>) have no table of their own."""
+    segments = getattr(config, "type_vocab_size", 0) > 1 or config.model_type == "xlnet"
+    taken = text_anatomy.accepted(module)
+    return tuple(n for n in taken if n != "token_type_ids" or segments) or text_anatomy.TEXT_INPUTS[:2]
 
 
 def _config(published: Published) -> Any:
@@ -321,26 +237,8 @@ def _config_from(values: Mapping[str, Any]) -> Any:
     return transformers.CONFIG_MAPPING[values["model_type"]].from_dict(dict(values))
 
 
-def _class(config: Any) -> Any:
-    try:
-        return transformers.MODEL_MAPPING[type(config)]
-    except KeyError as error:
-        raise InputError(f"transformers has no backbone for a {config.model_type}") from error
-
-
-def _options(config: Any) -> dict[str, Any]:
-    """Arguments of the class: no pooler, where it has one to leave out."""
-    code = _class(config).__init__.__code__
-    return {"add_pooling_layer": False} if "add_pooling_layer" in code.co_varnames else {}
-
-
-def _random(config: Any, seed: int) -> Any:
-    with seeded(seed, torch.device("cpu")):
-        return _class(config)(config, **_options(config)).float()
-
-
 def _own_part(module: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The backbone's keys of a whole checkpoint: without its prefix, and without what is no part of it."""
     prefix = f"{module.base_model_prefix}."
     inner = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)} or dict(tensors)
-    return {k: v for k, v in inner.items() if k.partition(".")[0] not in ("pooler", "cls", "lm_head")}
+    return {k: v for k, v in inner.items() if k.partition(".")[0] not in HEADS}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -44,6 +45,25 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Te
 def step_seed(seed: int, step: int) -> int:
     """63 bits from (recipe.seed, step number) alone: neighbouring steps and seeds are unrelated."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@contextlib.contextmanager
+def lone_values_by_running_statistics(module: nn.Module) -> Iterator[None]:
+    """Inside, a BatchNorm that sees one value a channel (one image, a map of 1x1) takes its running statistics.
+
+    One value has no variance, and torch refuses it; the last batch of an epoch may well be one image. The flag
+    that a hook turns off is put back by `modes`.
+    """
+
+    def look(part: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if args and args[0].numel() == args[0].shape[1]:
+            part.training = False
+
+    with contextlib.ExitStack() as stack:
+        for part in module.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training:
+                stack.callback(part.register_forward_pre_hook(look).remove)
+        yield
 
 
 def slots(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Array]:

@@ -1,13 +1,11 @@
-"""torchvision's classifiers: how each family is read, and its official weights.
-
-A new family is one more function in FAMILIES; whatever ends in one Linear needs only the names of its blocks.
-"""
+"""torchvision's classifiers: made, filled with official or own weights, cut in depth, at any size they take."""
 
 from __future__ import annotations
 
 import difflib
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,118 +14,139 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from zoo import weights as zoo_weights
 from zoo.cards import ImagePreprocess
 from zoo.engine import LoadRequest
 from zoo.errors import InputError, UnknownModelError, WeightsCorruptError
-from zoo_torch.anatomy import Anatomy, Tensors, seeded
+from zoo_torch.anatomy import Anatomy, seeded
 from zoo_torch.checkpoints import fill, read_weights
+from zoo_torch.cutting import shorten
 from zoo_torch.engine import TorchEngine
+from zoo_torch.families import Family, family_of
 
 DEFAULT, RANDOM = "default", "none"
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
-
-
-# --- families
-def _resnet(module: Any) -> Anatomy:
-    """He et al. 2015: a stem, then residual units in four stages."""
-    units = {
-        f"layer{stage}.{i}": (f"layer{stage}.{i}",)
-        for stage in (1, 2, 3, 4)
-        for i in range(len(module.get_submodule(f"layer{stage}")))
-    }
-    return Anatomy(module.fc.in_features, {"stem": ("conv1", "bn1"), **units}, head="fc")
-
-
-def _squeezenet(module: Any) -> Anatomy:
-    """Iandola et al. 2016: a stem, then fire modules; its own head is a convolution before the pooling."""
-    fires = [f"features.{i}" for i, part in enumerate(module.features) if type(part).__name__ == "Fire"]
-    return Anatomy(
-        module.classifier[1].in_channels,
-        {"stem": ("features.0",), **{f"fire{i}": (path,) for i, path in enumerate(fires, 2)}},
-        features=_squeezenet_features,
-        native_head="classifier",
-        put_head=_squeezenet_head,
-    )
-
-
-def _squeezenet_features(module: Any, tensors: Tensors) -> Tensor:
-    maps: Tensor = module.features(tensors["images"])
-    return maps.mean(dim=(2, 3))
-
-
-def _squeezenet_head(module: Any, linear: nn.Linear) -> str:
-    module.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1), linear)
-    return "classifier.2"
-
-
-FAMILIES: dict[type[nn.Module], Callable[[Any], Anatomy]] = {
-    torchvision.models.ResNet: _resnet,
-    torchvision.models.SqueezeNet: _squeezenet,
-}
+POSITIONS = "encoder.pos_embedding"  # of a ViT: its length tells the size that weights are laid out for
+# Names that older official files use, and what they are called now: DenseNet's layers, ViT's MLP.
+RENAMED = (
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
+    (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
+    (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
+)
 
 
 # --- making
-def build(name: str, classes: int, *, seed: int = 0) -> tuple[nn.Module, Anatomy]:
-    """The native module, random from `seed`, and how it is read. Raises UnknownModelError."""
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
+def known(name: str) -> Family:
+    """The family of a torchvision classifier. Raises UnknownModelError with near names."""
+    names = torchvision.models.list_models(module=torchvision.models)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3)
         raise UnknownModelError(
             f"torchvision has no model {name!r}. `zoo list --framework torch` shows all.", near
         )
-    with seeded(seed, torch.device("cpu")):
-        module = torchvision.models.get_model(name, weights=None, num_classes=classes)
-    family = FAMILIES.get(type(module))
-    if family is None:
+    if (family := family_of(name)) is None:
         raise UnknownModelError(f"{name!r} is in torchvision, and the zoo cannot read its family yet")
-    return module, family(module)
+    return family
+
+
+def build(name: str, classes: int, *, seed: int = 0, size: int | None = None) -> tuple[nn.Module, Anatomy]:
+    """The native module, random from `seed`, and how it is read; size: where it is laid out for one.
+
+    Raises UnknownModelError.
+    """
+    family = known(name)
+    options: dict[str, Any] = dict(family.options)
+    if family.sized == "image_size" and size is not None:
+        options["image_size"] = size
+    elif family.sized is not None and size is not None:
+        options[family.sized] = (size, size)
+    with seeded(seed, torch.device("cpu")):
+        module = torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
+    return module, family.read(module)
+
+
+def _random_at(name: str, classes: int, seed: int, size: int, usual: int) -> tuple[nn.Module, Anatomy]:
+    """The same random network at every size: a ViT's positions are drawn at the usual one, interpolated."""
+    module, anatomy = build(name, classes, seed=seed, size=size)
+    if POSITIONS in module.state_dict() and size != usual:
+        drawn = build(name, classes, seed=seed, size=usual)[0].state_dict()
+        module.load_state_dict(at_size(drawn, module, size))
+    return module, anatomy
+
+
+def at_size(tensors: Mapping[str, Tensor], module: Any, size: int) -> dict[str, Tensor]:
+    """A ViT's weights for another input size, as torchvision itself interpolates them; other weights as is."""
+    if POSITIONS not in tensors or not hasattr(module, "patch_size"):
+        return dict(tensors)
+    try:
+        return interpolate_embeddings(size, module.patch_size, dict(tensors))
+    except ValueError as error:
+        raise WeightsCorruptError(f"{POSITIONS} is no square of patches: {error}") from error
 
 
 def _engine(
     module: nn.Module,
     anatomy: Anatomy,
-    name: str,
     *,
     classes: int | None,
     preprocess: ImagePreprocess,
+    architecture: Mapping[str, Any],
     labels: tuple[str, ...] | None = None,
     device: str | None = None,
 ) -> TorchEngine:
     """An engine around a native module; classes None: its head is taken off first."""
-    if classes is None:
-        module.set_submodule(anatomy.head or anatomy.native_head or "", nn.Identity())
-    return TorchEngine(
+    if classes is None and (path := anatomy.head or anatomy.native_head):
+        module.set_submodule(path, nn.Identity())
+    engine = TorchEngine(
         module,
         anatomy,
         preprocess=preprocess,
         native_classes=classes,
         labels=labels,
-        architecture={"kind": "torchvision", "name": name},
+        architecture=architecture,
         device=device,
     )
+    if (head := engine.head()) is not None:
+        engine.set_head(*head)  # MaxViT's own has no bias: here each head has one
+    return engine
 
 
 def load(request: LoadRequest) -> TorchEngine:
     """A torchvision classifier with the weights asked for. Raises as `Adapter.load` says."""
-    if request.depth is not None:
-        raise InputError(f"torch:{request.name} cannot be cut: depth= is for text encoders")
-    _, anatomy = build(request.name, 1)
-    tags = torchvision.models.get_model_weights(request.name)
+    family, tags = known(request.name), torchvision.models.get_model_weights(request.name)
     entry, tensors = _weights(request, tags)
-    classes = len(tags.DEFAULT.meta["categories"]) if tensors is None else head_rows(tensors, anatomy)
-    own_head = request.num_classes is None and classes is not None
-    module, anatomy = build(request.name, classes or 1, seed=request.seed)
+    labels = tuple(entry.meta["categories"] or ())
+    size = _size(request, family, entry, tensors)
+    classes = head_rows(tensors, family.head) if tensors is not None else len(labels)
+    if tensors is None:
+        module, anatomy = _random_at(
+            request.name, classes or 1, request.seed, size, entry.transforms().crop_size[0]
+        )
+    else:
+        module, anatomy = build(request.name, classes or 1, seed=request.seed, size=size)
+    depth = _depth(request, anatomy, headless=not labels)
+    own_head = request.num_classes is None and classes is not None and depth is None
+    whole = set(module.state_dict())
+    if depth is not None:
+        anatomy = shorten(module, anatomy, depth, _example(size))
     if tensors is not None:
-        fill(module, tensors, optional=None if own_head else anatomy.head or anatomy.native_head)
-    labels = tuple(entry.meta["categories"])
+        dropped = whole - set(module.state_dict())
+        given = _own_part(at_size(tensors, module, size), family)
+        fill(
+            module,
+            {key: value for key, value in given.items() if key not in dropped},
+            optional=None if own_head else family.head,
+            partial=request.partial,
+        )
+    usual = entry.transforms().crop_size[0]
     engine = _engine(
         module,
         anatomy,
-        request.name,
         classes=classes if own_head else None,
-        preprocess=preprocess_of(entry, request.size),
+        preprocess=preprocess_of(entry, None if size == usual else size),
+        architecture=_architecture(request.name, depth),
         labels=labels if own_head and tensors is not None and classes == len(labels) else None,
         device=request.device,
     )
@@ -139,12 +158,76 @@ def load(request: LoadRequest) -> TorchEngine:
 def rebuild(architecture: Mapping[str, Any], preprocess: ImagePreprocess) -> TorchEngine:
     """The network that `TorchEngine.architecture` described, its values still to be loaded."""
     name, classes, head = architecture["name"], architecture["classes"], architecture["head"]
-    module, anatomy = build(name, classes or 1)
-    native = classes if head == "native" else None
-    engine = _engine(module, anatomy, name, classes=native, preprocess=preprocess)
+    depth, size = architecture.get("depth"), preprocess.height
+    module, anatomy = build(name, classes or 1, size=size if known(name).sized else None)
+    engine = _engine(
+        module,
+        anatomy if depth is None else shorten(module, anatomy, depth, _example(size)),
+        classes=classes if head == "native" else None,
+        preprocess=preprocess,
+        architecture={key: architecture[key] for key in architecture if key not in ("classes", "head")},
+    )
     if head == "linear":
         engine.set_head(np.zeros((classes, engine.feature_dim), np.float32), np.zeros(classes, np.float32))
     return engine
+
+
+def _architecture(name: str, depth: int | None) -> dict[str, Any]:
+    return {"kind": "torchvision", "name": name} | ({} if depth is None else {"depth": depth})
+
+
+def _example(size: int) -> dict[str, Tensor]:
+    return {"images": torch.zeros(1, 3, size, size)}
+
+
+def _depth(request: LoadRequest, anatomy: Anatomy, *, headless: bool) -> int | None:
+    """Where to cut, or None for the whole network.
+
+    headless: the file holds no classifier (VGG's IMAGENET1K_FEATURES), nor the Linears before it: the last
+    stage of convolutions is as far as it goes.
+    """
+    depths = anatomy.depths[:-1] if headless else anatomy.depths
+    depth = request.depth if request.depth is not None or not headless else depths[-1]
+    if depth is not None and depth not in depths:
+        last = "its convolutions, all that these weights hold" if headless else "the whole network"
+        raise InputError(
+            f"torch:{request.name} has depths {depths[0]} to {depths[-1]}, not {depth} ({depths[-1]} is {last})"
+        )
+    return None if depth == anatomy.depths[-1] else depth
+
+
+# --- sizes
+def _size(
+    request: LoadRequest, family: Family, entry: WeightsEnum, tensors: Mapping[str, Tensor] | None
+) -> int:
+    """The input in pixels a side: what is asked for, else what the weights are laid out for.
+
+    Raises InputError for a size that the network does not take, saying which it does.
+    """
+    usual = int(entry.transforms().crop_size[0])
+    step = _step(request.name, family)
+    if request.size is None:
+        if tensors is not None and POSITIONS in tensors:
+            return step * round((tensors[POSITIONS].shape[1] - 1) ** 0.5)
+        return usual
+    stated = max(entry.meta.get("min_size", (32, 32)))
+    smallest = step if family.sized else family.smallest or stated
+    if request.size < smallest:
+        raise InputError(
+            f"size {request.size} is too small for torch:{request.name}: at least {smallest} pixels a side"
+        )
+    if request.size % step:
+        raise InputError(
+            f"size {request.size} does not fit torch:{request.name}: it takes multiples of {step} pixels"
+        )
+    return request.size
+
+
+def _step(name: str, family: Family) -> int:
+    """Sizes must be multiples of this: a ViT's patch, MaxViT's windows at every stage."""
+    if family.sized is None:
+        return 1
+    return int(name.rpartition("_")[2]) if family.sized == "image_size" else 224
 
 
 def preprocess_of(entry: WeightsEnum, size: int | None) -> ImagePreprocess:
@@ -161,10 +244,19 @@ def preprocess_of(entry: WeightsEnum, size: int | None) -> ImagePreprocess:
         mean=tuple(own.mean),
         std=tuple(own.std),
     )
-    smallest = max(entry.meta.get("min_size", (32, 32)))
-    if size is not None and size < smallest:
-        raise InputError(f"size {size} is too small for this network: at least {smallest} pixels a side")
     return stated if size is None else stated.at_size(size)
+
+
+def _own_part(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
+    """A checkpoint's tensors by today's names, without what only training reads."""
+    found = {}
+    for key, value in tensors.items():
+        if key.partition(".")[0] in family.unused:
+            continue
+        for pattern, new in RENAMED:
+            key = pattern.sub(new, key)
+        found[key] = value
+    return found
 
 
 # --- weights
@@ -220,8 +312,7 @@ def _download(url: str, path: Path, digits: str) -> None:
         ) from error
 
 
-def head_rows(tensors: Mapping[str, Tensor], anatomy: Anatomy) -> int | None:
-    """How many classes the head in these tensors has; None where they hold no head."""
-    head = f"{anatomy.head or anatomy.native_head}."
-    rows = [len(v) for k, v in tensors.items() if k.startswith(head) and k.endswith("weight")]
+def head_rows(tensors: Mapping[str, Tensor], head: str) -> int | None:
+    """How many classes the head at that path has in these tensors; None where they hold no head."""
+    rows = [len(v) for k, v in tensors.items() if k.startswith(f"{head}.") and k.endswith("weight")]
     return rows[-1] if rows else None

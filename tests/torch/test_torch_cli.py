@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from errors_table import NO_NETWORK, fails, here, photographs, pickled_payload
 
 Capture = pytest.CaptureFixture[str]
@@ -67,6 +68,44 @@ def test_weights_of_another_network(capsys: Capture) -> None:
     torch.save({"weight": torch.zeros(3)}, "other.pth")
     arguments = [*TRAIN, "--weights", "other.pth"]
     fails(capsys, "Weights of another network", arguments, code=5, says=["another network", "missing"])
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_weights_that_lack_keys(capsys: Capture) -> None:
+    """Listed; with --partial they stay random, are named again, and training goes on."""
+    whole = torchvision.models.squeezenet1_1(weights=None).state_dict()
+    torch.save({key: value for key, value in whole.items() if "features.12" not in key}, "part.pth")
+    arguments = [*TRAIN, "--weights", "part.pth"]
+    says = ["6 of 50 keys are missing: features.12.squeeze.weight", "--partial"]
+    fails(capsys, "Weights that lack some keys (torch)", arguments, code=5, says=says)
+    said = here(capsys, *arguments, "--partial")
+    assert (
+        said.code == 0
+        and "warning: the weights lack 6 of 50 keys, which stay random: features.12" in said.err
+    )
+
+
+SIZES = {
+    "Input smaller than the network takes (torch)": (
+        ["torch:squeezenet1_1", "photos", "--size", "8"],
+        "at least 17 pixels a side",
+    ),
+    "Input of no whole number of patches (torch)": (
+        ["torch:vit_b_32", "photos", "--size", "100"],
+        "multiples of 32 pixels",
+    ),
+    "Depth that the network has not (torch)": (
+        ["torch:squeezenet1_1", "photos", "--size", "64", "--depth", "9"],
+        "depths 1 to 3, not 9",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(SIZES))
+def test_sizes_and_depths_that_there_are_not(capsys: Capture, case: str) -> None:
+    arguments, says = SIZES[case]
+    fails(capsys, case, ["train", *arguments, "--weights", "none", "-o", "runs/mine"], code=2, says=[says])
+    assert not Path("runs").exists()
 
 
 def test_weights_file_missing(capsys: Capture) -> None:

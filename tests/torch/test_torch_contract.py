@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 import torch
 import transformers
 from torch import nn
+from torch_models import small
 
 from zoo.cards import ImagePreprocess
 from zoo.engine import LoadRequest
@@ -21,8 +23,20 @@ from zoo_torch.anatomy import seeded
 from zoo_torch.engine import TorchEngine
 
 
-def image(name: str, size: int) -> TorchEngine:
-    return ADAPTER.load(LoadRequest(name, weights="none", size=size))
+@functools.cache
+def _made(name: str, size: int, depth: int | None) -> TorchEngine:
+    return ADAPTER.load(LoadRequest(name, weights="none", size=size, depth=depth))
+
+
+def image(name: str, size: int, depth: int | None = None) -> TorchEngine:
+    """A copy: drawing the weights takes longer than most of the tests."""
+    return copy.deepcopy(_made(name, size, depth))
+
+
+def thin(kind: str, size: int) -> TorchEngine:
+    """A small member of a family whose published ones are large."""
+    module, family = small(kind)
+    return TorchEngine(module, family.read(module), preprocess=ImagePreprocess(size, size))
 
 
 def bert(depth: int | None = None) -> TorchEngine:
@@ -66,6 +80,15 @@ class TestTorch(ModelContract):
     cases = (
         Case("torch:resnet18", functools.partial(image, "resnet18", 32)),
         Case("torch:squeezenet1_1", functools.partial(image, "squeezenet1_1", 64)),
+        Case(
+            "torch:shufflenet_v2_x0_5",
+            functools.partial(image, "shufflenet_v2_x0_5", 32),
+            at_depth=functools.partial(image, "shufflenet_v2_x0_5", 32),
+        ),
+        Case("torch:inception_v3,depth=1", functools.partial(image, "inception_v3", 75, 1)),
+        Case("torch:vgg", functools.partial(thin, "vgg", 12)),
+        Case("torch:densenet", functools.partial(thin, "densenet", 32)),
+        Case("torch:vit", functools.partial(thin, "vit", 32)),
         Case("torch:bert", bert, at_depth=bert),
         Case("torch:wrapped", wrapped),
     )

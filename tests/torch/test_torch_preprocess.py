@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import models
 from torchvision import transforms as tv
+from torchvision.models import WeightsEnum, get_model_weights, list_models
 
 from zoo.cards import ImagePreprocess
 from zoo.data import prepare
 from zoo.data.images import pixels
+from zoo_torch.vision import preprocess_of
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MODES = tv.InterpolationMode
@@ -87,6 +90,59 @@ def test_normalised_values_are_torchvisions_to_float32_rounding() -> None:
     full = tv.Compose([theirs(256, 224), tv.ToTensor(), tv.Normalize(MEAN, STD)])
     ours = prepare([image], ImagePreprocess(224, 224, mean=MEAN, std=STD))["images"][0]
     np.testing.assert_allclose(ours, full(image).numpy(), atol=1e-6, rtol=0)
+
+
+# torchvision's families of preprocessing, one set of weights of each: (builder, tag). Shortest side and centre crop
+# are all it has; the families differ in the filter, in whether anything is cropped, and in mean and deviation.
+FAMILIES = {
+    "bilinear 256 -> 224": ("resnet18", "IMAGENET1K_V1"),
+    "bilinear 232 -> 224, the new recipe's": ("resnet50", "IMAGENET1K_V2"),
+    "bilinear, 299 pixels": ("inception_v3", "IMAGENET1K_V1"),
+    "bilinear, nothing cropped off": ("efficientnet_v2_s", "IMAGENET1K_V1"),
+    "bicubic, cropped": ("swin_t", "IMAGENET1K_V1"),
+    "bicubic, nothing cropped off": ("efficientnet_b7", "IMAGENET1K_V1"),
+    "bicubic, pixels in -1..1": ("efficientnet_v2_l", "IMAGENET1K_V1"),
+    "bicubic 384, SWAG's": ("vit_b_16", "IMAGENET1K_SWAG_E2E_V1"),
+    "0-255 less the mean": ("vgg16", "IMAGENET1K_FEATURES"),
+}
+
+
+def pixel_difference(entry: WeightsEnum, image: Image.Image) -> float:
+    """Mean |difference| from torchvision's own transform, in levels of 0..1, the normalisation undone."""
+    preprocess, theirs_ = preprocess_of(entry, None), entry.transforms()
+    std = np.array(preprocess.std, np.float32)[:, None, None]
+    ours = prepare([image], preprocess)["images"][0]
+    return float(np.abs((ours - theirs_(image).numpy()) * std).mean())
+
+
+@pytest.mark.parametrize(("name", "tag"), FAMILIES.values(), ids=list(FAMILIES))
+def test_each_family_equals_torchvisions_own_transform(name: str, tag: str) -> None:
+    entry = get_model_weights(name)[tag]
+    for size in ((500, 375), (97, 240), (640, 640)):
+        assert pixel_difference(entry, noise(*size)) < 1e-6
+
+
+def test_the_families_are_all_that_torchvision_has() -> None:
+    """Filter, whether it crops, mean, deviation, antialias: no other combination among all its weights."""
+
+    def kind(entry: WeightsEnum) -> tuple[object, ...]:
+        own = entry.transforms()
+        cropped = own.resize_size != own.crop_size
+        return own.interpolation, cropped, own.antialias, tuple(own.mean), tuple(own.std)
+
+    listed = {kind(get_model_weights(name)[tag]) for name, tag in FAMILIES.values()}
+    every = [entry for name in list_models(module=models) for entry in get_model_weights(name)]
+    assert {kind(entry) for entry in every} == listed and len(every) >= 115
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("name", "tag"), FAMILIES.values(), ids=list(FAMILIES))
+def test_each_family_on_photographs(shared: Path, name: str, tag: str) -> None:
+    """The bound is a level of 255; what is found is float32's rounding."""
+    entry = get_model_weights(name)[tag]
+    for file in sorted((shared / "data/imagenet_sample").glob("*.JPEG"))[::25]:
+        with Image.open(file) as image:
+            assert pixel_difference(entry, image.convert("RGB")) <= 1e-6 < 1 / 255
 
 
 @pytest.mark.shared
