@@ -16,41 +16,18 @@ from zoo import weights as zoo_weights
 from zoo.cards import ImagePreprocess, Preprocess, TextPreprocess
 from zoo.engine import Adapter, LoadRequest
 from zoo.errors import InputError, ModelFileError, UnknownModelError
-from zoo_hf import images
+from zoo_hf import images, processors
+from zoo_hf.published import PUBLISHED
 from zoo_torch import folders, texts
 from zoo_torch.engine import TorchEngine
 
-# Radford et al. 2019, the smallest model, and Wang et al. 2020 as sentence-transformers trained it: their
-# config.json on the hub, in full.
-GPT2 = texts.Published(
-    "openai-community/gpt2",
-    {
-        "model_type": "gpt2",
-        "vocab_size": 50257,
-        "n_positions": 1024,
-        "n_embd": 768,
-        "n_layer": 12,
-        "n_head": 12,
-        "activation_function": "gelu_new",
-        "resid_pdrop": 0.1,
-        "embd_pdrop": 0.1,
-        "attn_pdrop": 0.1,
-        "layer_norm_epsilon": 1e-5,
-        "initializer_range": 0.02,
-        "bos_token_id": 50256,
-        "eos_token_id": 50256,
-    },
-)
-MINILM = texts.Published(
-    "sentence-transformers/all-MiniLM-L6-v2",
-    {
-        **texts.BERT_BASE.config,
-        "hidden_size": 384,
-        "num_hidden_layers": 6,
-        "intermediate_size": 1536,
-    },
-)
-PUBLISHED = {"bert": texts.BERT_BASE, "gpt2": GPT2, "all-minilm-l6-v2": MINILM}
+# Their tokenizers are Python code only.
+WITHOUT_VOCABULARY = {"canine": "characters by their code points", "perceiver": "bytes"}
+
+
+def reads_texts(config: Any) -> bool:
+    """Whether a network of this config takes token ids."""
+    return hasattr(config.get_text_config(), "vocab_size") and type(config) in transformers.MODEL_MAPPING
 
 
 class HuggingFaceAdapter(Adapter):
@@ -63,9 +40,15 @@ class HuggingFaceAdapter(Adapter):
             return texts.load(request, published)
         folder = self._folder(request)
         config = folders.read_config(folder)
-        if type(config) in images.CLASSES and (folder / "preprocessor_config.json").is_file():
+        photographs = type(config) in images.CLASSES
+        if photographs and (not reads_texts(config) or (folder / processors.FILE).is_file()):
             return images.from_folder(folder, request)
-        if not hasattr(config, "vocab_size"):
+        if config.model_type in WITHOUT_VOCABULARY:
+            raise InputError(
+                f"{request.name}: a {config.model_type} reads {WITHOUT_VOCABULARY[config.model_type]}, which no "
+                "tokenizer.json can say; the zoo does not run it"
+            )
+        if not reads_texts(config):
             raise InputError(
                 f"{request.name} is a {config.model_type}: neither a text nor an image classifier"
             )
@@ -73,9 +56,9 @@ class HuggingFaceAdapter(Adapter):
 
     def _folder(self, request: LoadRequest) -> Path:
         """The folder that a name or `weights` means; a hub id is downloaded. Raises UnknownModelError."""
-        if request.weights not in (texts.DEFAULT, texts.RANDOM):
+        if request.weights not in (*texts.OFFICIAL, texts.RANDOM):
             raise UnknownModelError(
-                f"{request.name} has no weights {request.weights!r}: 'default' for those in it, or 'none'"
+                f"{request.name} has no weights {request.weights!r}: 'main' for those in it, or 'none'"
             )
         path = Path(request.name).expanduser()
         if path.is_dir():

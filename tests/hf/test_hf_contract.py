@@ -26,6 +26,24 @@ CONFIGS = {
     "gpt2": transformers.GPT2Config(
         vocab_size=90, n_embd=24, n_layer=2, n_head=2, n_positions=40, bos_token_id=1, eos_token_id=2
     ),
+    "roberta": transformers.RobertaConfig(
+        vocab_size=90,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=40,
+    ),
+    "xlnet": transformers.XLNetConfig(
+        vocab_size=90,
+        d_model=24,
+        n_layer=2,
+        n_head=2,
+        d_inner=48,
+        pad_token_id=5,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
     "mobilenet_v1": transformers.MobileNetV1Config(
         depth_multiplier=0.25, image_size=32, num_labels=5, initializer_range=0.4
     ),
@@ -61,7 +79,7 @@ def make(name: str, depth: int | None = None) -> TorchEngine:
 
 
 def case(name: str) -> Case:
-    at_depth = functools.partial(make, name) if name in ("bert", "gpt2") else None
+    at_depth = functools.partial(make, name) if name in ("bert", "gpt2", "roberta", "xlnet") else None
     return Case(f"hf:{name}", functools.partial(make, name), at_depth=at_depth)
 
 

@@ -13,11 +13,11 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
+from hf_folders import add_tokenizer
 
 from zoo import data, registry
 from zoo.engine import Array, LoadRequest
 from zoo.errors import (
-    HeadMissingError,
     InputError,
     UnknownModelError,
     UnsafeWeightsError,
@@ -25,7 +25,8 @@ from zoo.errors import (
     WeightsUnavailableError,
 )
 from zoo.packaged import packaged
-from zoo_hf.adapter import ADAPTER, PUBLISHED
+from zoo_hf.adapter import ADAPTER
+from zoo_hf.published import PUBLISHED
 from zoo_torch import texts
 from zoo_torch.engine import TorchEngine
 
@@ -48,7 +49,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     transformers.BertModel(BERT).save_pretrained(tmp_path / "bert")
-    return tmp_path / "bert"
+    return add_tokenizer(tmp_path / "bert")
 
 
 def load(name: object, **options: Any) -> TorchEngine:
@@ -88,7 +89,7 @@ def test_encoder_features_are_the_mean_over_the_tokens_at_every_depth(folder: Pa
 
 
 def test_gpt2_features_are_the_last_token(tmp_path: Path) -> None:
-    transformers.GPT2Model(GPT2).save_pretrained(tmp_path)
+    transformers.GPT2Model(GPT2).save_pretrained(add_tokenizer(tmp_path))
     engine, batch = load(tmp_path), words()
     native = transformers.AutoModel.from_pretrained(tmp_path)
     assert np.abs(engine.features(batch) - one_by_one(native, batch, lambda h: h[-1])).max() < 1e-5
@@ -152,7 +153,7 @@ def test_an_unknown_pooling_is_refused(folder: Path) -> None:
 )
 def test_other_encoders_read_the_same_way(config: Any, tmp_path: Path) -> None:
     """No code of their own: blocks cover them, and each depth of the graph is the network cut there."""
-    transformers.AutoModel.from_config(config).save_pretrained(tmp_path)
+    transformers.AutoModel.from_config(config).save_pretrained(add_tokenizer(tmp_path))
     engine, batch = load(tmp_path), words()
     native = transformers.AutoModel.from_pretrained(tmp_path)
     assert np.abs(engine.features(batch) - one_by_one(native, batch, lambda h: h.mean(0))).max() < 1e-5
@@ -215,16 +216,6 @@ def test_a_missing_weight_is_not_made_up(folder: Path) -> None:
         load(folder)
 
 
-def test_a_classifiers_own_head_is_left_out_and_it_says_so(tmp_path: Path) -> None:
-    transformers.BertForSequenceClassification(BERT).save_pretrained(tmp_path)
-    engine = load(tmp_path)
-    assert engine.num_classes is None
-    with pytest.raises(
-        HeadMissingError, match=r"replace_head.*the backbone of a BertForSequenceClassification"
-    ):
-        engine.logits(words())
-
-
 def test_requests_that_cannot_be(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has depths 0 to 3, not 4"):
         load(folder, depth=4)
@@ -243,15 +234,34 @@ def test_requests_that_cannot_be(folder: Path, tmp_path: Path) -> None:
         load(tmp_path / "empty")
 
 
+def test_a_file_of_weights_is_fed_by_the_tokenizer_beside_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = texts.Published(
+        "google-bert/bert-base-uncased", {"model_type": "bert", **BERT.to_diff_dict()}
+    )
+    monkeypatch.setitem(PUBLISHED, "bert", published)
+    file = folder / "model.safetensors"
+    preprocess = load("bert", weights=str(file)).preprocess
+    assert preprocess.tokenizer == (folder / "tokenizer.json").read_text(encoding="utf-8")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="weights but no tokenizer"):
+        load("bert", weights=str(file))
+
+
 # --- catalogue
 def test_published_configs_are_the_published_networks() -> None:
     """The cards' parameter counts, with the pooler where the published network has one."""
-    for card in registry.cards("hf"):
-        config = texts._config(PUBLISHED[card.name])
+    by_name = {card.name: card for card in registry.cards("hf")}
+    for name, published in PUBLISHED.items():
+        config = texts._config(published)
         with torch.device("meta"):
-            module = texts._class(config)(config)
-        assert sum(p.numel() for p in module.parameters()) == card.params, card.name
-        assert card.depths == tuple(range(config.num_hidden_layers + 1))
+            module = transformers.MODEL_MAPPING[type(config)](config)
+        assert sum(p.numel() for p in module.parameters()) == by_name[name].params, name
+        assert by_name[name].depths == tuple(range(config.num_hidden_layers + 1))
+        assert [w.tag for w in by_name[name].weights] == ["main"] and by_name[name].weights[
+            0
+        ].file == published.repo
 
 
 def test_the_mirror_holds_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -265,9 +275,9 @@ def test_weights_of_a_catalogue_name_by_path(folder: Path, tmp_path: Path) -> No
     assert load("bert", weights=str(folder)).feature_dim == 16
     with pytest.raises(WeightsCorruptError, match="holds a bert, not a gpt2"):
         load("gpt2", weights=str(folder))
-    with pytest.raises(UnknownModelError, match="bert has no weights 'v2': 'default'"):
+    with pytest.raises(UnknownModelError, match="bert has no weights 'v2': 'main'"):
         load("bert", weights="v2")
-    with pytest.raises(WeightsCorruptError, match="another network"):
+    with pytest.raises(WeightsCorruptError, match=r"another network|incomplete"):
         load("all-minilm-l6-v2", weights=str(folder / "model.safetensors"))
 
 
@@ -317,6 +327,7 @@ def test_minilm_features_are_transformers_own(minilm: Path) -> None:
 
 
 def test_a_vocabulary_alone_becomes_a_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
     words_in = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "parcel", "late", "##ly"]
     (folder / "vocab.txt").write_text("\n".join(words_in))
     (folder / "tokenizer_config.json").write_text(
@@ -326,4 +337,10 @@ def test_a_vocabulary_alone_becomes_a_tokenizer(folder: Path) -> None:
     ids = data.prepare(["Parcel lately"], preprocess)["input_ids"]
     assert ids.tolist() == [[2, 5, 6, 7, 3]]
     (folder / "vocab.txt").unlink()
-    assert load(folder).preprocess.tokenizer is None and load(folder).preprocess.vocab_size == 90
+    with pytest.raises(InputError, match=r"weights but no tokenizer.*published beside the weights.*'none'"):
+        load(folder)
+    (folder / "spiece.model").touch()
+    with pytest.raises(InputError, match=r"AutoTokenizer\.from_pretrained.* makes it of spiece\.model"):
+        load(folder)
+    random = load(folder, weights="none").preprocess
+    assert random.tokenizer is None and random.vocab_size == 90, "one is trained on the texts then"
