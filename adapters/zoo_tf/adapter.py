@@ -12,7 +12,7 @@ from typing import Any
 from zoo.cards import ModelCard, Preprocess, WeightsCard
 from zoo.engine import Adapter, LoadRequest
 from zoo.errors import InputError, UnknownModelError
-from zoo_tf import images, texts, wrapping
+from zoo_tf import hub_folders, hub_models, hub_names, images, texts, wrapping
 from zoo_tf.engine import KerasEngine
 from zoo_tf.network import seeded
 from zoo_tf.start import keras, tf
@@ -20,12 +20,12 @@ from zoo_tf.weight_files import imagenet_labels, load_into, official
 
 
 class KerasAdapter(Adapter):
-    """keras.applications by name, KerasHub text encoders by name or from a Hugging Face folder."""
+    """keras.applications by name; KerasHub by name, from its presets, and from Hugging Face and timm folders."""
 
     framework = "tf"
 
     def load(self, request: LoadRequest) -> KerasEngine:
-        """Sources in this order: keras.applications, KerasHub, a local folder."""
+        """Sources in this order: keras.applications, KerasHub, a local folder, a hub id (KerasHub reads both)."""
         device = device_of(request.device)
         with tf.device(device), seeded(request.seed):
             if request.name in images.APPLICATIONS:
@@ -33,7 +33,9 @@ class KerasAdapter(Adapter):
             elif request.name in texts.NAMES:
                 engine = _load_text(request, device)
             elif (folder := Path(request.name).expanduser()).is_dir():
-                engine = texts.load_folder(folder, request, device=device)
+                engine = hub_folders.load(folder, request, device=device)
+            elif hub_names.owns(request.name):
+                engine = hub_names.load(request, device=device)
             else:
                 raise _unknown(request.name)
         if request.num_classes is not None:
@@ -46,8 +48,8 @@ class KerasAdapter(Adapter):
         with tf.device(device), seeded(0):
             if kind == "application":
                 engine = _rebuild_image(architecture, preprocess, device)
-            elif kind == "keras_hub":
-                engine = KerasEngine(texts.rebuild(architecture, preprocess), device=device)
+            elif kind == hub_models.KIND:
+                engine = KerasEngine(hub_models.rebuild(architecture, preprocess), device=device)
             elif kind == "wrapped":
                 engine = KerasEngine(wrapping.rebuild(architecture, preprocess), device=device)
             else:
@@ -90,8 +92,9 @@ def device_of(name: str | None) -> str:
 
 def catalogue() -> dict[str, ModelCard]:
     """This package's cards by name."""
-    text = (Path(__file__).parent / "cards.json").read_text(encoding="utf-8")
-    return {card.name: card for card in map(ModelCard.from_dict, json.loads(text))}
+    files = sorted((Path(__file__).parent / "cards").glob("*.json"))
+    found = [card for path in files for card in json.loads(path.read_text(encoding="utf-8"))]
+    return {card.name: card for card in map(ModelCard.from_dict, found)}
 
 
 def weights_cards(name: str, tag: str) -> list[WeightsCard]:
@@ -115,34 +118,48 @@ def looks_like_path(text: str) -> bool:
 
 def _load_image(request: LoadRequest, device: str) -> KerasEngine:
     app = images.APPLICATIONS[request.name]
-    if request.depth is not None:
-        raise InputError(f"tf:{request.name} cannot be cut: depth is for text encoders")
     size = app.size if request.size is None else request.size
-    downloaded, labelled = False, False
-    if request.weights == "none":
-        model = images.build(app, size=size)
-    else:
-        if looks_like_path(request.weights):
-            path = Path(request.weights).expanduser()
-        else:
-            path, downloaded = official(weights_cards(request.name, request.weights))
-        model, labelled = load_into(
-            path, lambda classes: images.build(app, size=size, classes=classes), classes=images.CLASSES
-        )
-    engine = KerasEngine(images.network(request.name, app, model, size=size), device=device)
-    if (head := images.split_head(model)[1]) is not None:
+    model, labels = _native_image(app, request, size)
+    found = images.network(request.name, app, model, size=size, depth=request.depth)
+    engine = KerasEngine(found, device=device)
+    whole = found.architecture is not None and found.architecture["depth"] is None
+    if whole and (head := images.split_head(model)[1]) is not None:
         engine.set_head(*head)
-    if labelled and engine.num_classes == images.CLASSES and request.num_classes is None:
-        engine.labels = imagenet_labels(may_download=downloaded)
+        engine.labels = labels if request.num_classes is None else None
     return engine
 
 
-def _load_text(request: LoadRequest, device: str) -> KerasEngine:
+def _native_image(
+    app: images.Application, request: LoadRequest, size: int
+) -> tuple[keras.Model, tuple[str, ...] | None]:
+    """Keras's own model with the weights that were asked for, and the names of its classes."""
     if request.weights == "none":
-        return texts.random_encoder(request, device=device)
-    if looks_like_path(request.weights):
-        return texts.load_folder(Path(request.weights).expanduser(), request, device=device)
-    return texts.load_official(request, weights_cards(request.name, request.weights), device=device)
+        return images.build(app, size=size), None
+    official_file = not looks_like_path(request.weights)
+    if official_file:
+        path, downloaded = official(weights_cards(request.name, request.weights))
+    else:
+        path, downloaded = Path(request.weights).expanduser(), False
+
+    def build(classes: int | None) -> keras.Model:
+        if app.flat and classes is not None and size != app.size:
+            raise InputError(
+                f"size={size}: with its fully connected layers this network takes {app.size} pixels a side "
+                "alone, since their weights belong to a map of one size. The weights without its top "
+                f"(@imagenet_no_top) take any size from {app.smallest} up"
+            )
+        return images.build(app, size=size, classes=classes)
+
+    model, top = load_into(path, build, classes=images.CLASSES, partial=request.partial)
+    images.settle_scaling(app, model, official=official_file)
+    thousand = top and model.outputs[0].shape[-1] == images.CLASSES
+    return model, imagenet_labels(may_download=downloaded) if thousand else None
+
+
+def _load_text(request: LoadRequest, device: str) -> KerasEngine:
+    local = request.weights == "none" or looks_like_path(request.weights)
+    cards = [] if local else weights_cards(request.name, request.weights)
+    return texts.load(request, cards, device=device)
 
 
 def _rebuild_image(architecture: Mapping[str, Any], preprocess: Preprocess, device: str) -> KerasEngine:
@@ -150,7 +167,8 @@ def _rebuild_image(architecture: Mapping[str, Any], preprocess: Preprocess, devi
     if name not in images.APPLICATIONS:
         raise _unknown(name)
     app = images.APPLICATIONS[name]
-    found = images.network(name, app, images.build(app, size=size, classes=None), size=size)
+    model = images.build(app, size=size, classes=1 if architecture.get("top") else None)
+    found = images.network(name, app, model, size=size, depth=architecture.get("depth"))
     engine = KerasEngine(found, device=device)
     engine.preprocess = preprocess
     return engine

@@ -161,8 +161,21 @@ class KerasEngine(Engine):
             )
         for key, (_, variable) in self._keys.items():
             variable.assign(state[key])
+        self._settle_constants()
         if self._head is not None:
             self.set_head(state[HEAD_WEIGHT], state[HEAD_BIAS])
+
+    def _settle_constants(self) -> None:
+        """Keras's Normalization (EfficientNet has one) computes with constants made from its variables, and
+        what was traced holds the old ones."""
+        for layer in self.network.backbone.layers:
+            if not isinstance(layer, keras.layers.Normalization) or layer.input_mean is not None:
+                continue
+            before = np.array(layer.mean), np.array(layer.variance)
+            layer.finalize_state()
+            if not all(map(np.array_equal, before, (np.array(layer.mean), np.array(layer.variance)))):
+                self._infer = tf.function(self._features, input_signature=[self.network.signature()])
+                self._trainer = None
 
     def block_of(self) -> dict[str, str]:
         """Key -> block."""

@@ -1,31 +1,34 @@
-"""Keras to ONNX by tf2onnx, on a ladder of two rungs, quietly.
+"""Keras to ONNX on a ladder, quietly: the first rung whose file computes what Keras computes.
 
-First rung: trace the sub-model, freeze it, convert; then only the passes that pay. For images those that
-remove layout changes (one Transpose is left); for text none: the full set takes ten times as long as the
-rest for a graph that ONNX Runtime runs as fast. Second rung: TensorFlow's grappler and every pass, for what
-the first leaves invalid. tf2onnx only logs an operation that it cannot convert, so its result is looked at.
+1. The walker writes Keras's own graph, without tracing; it refuses what it does not know.
+2. tf2onnx on TensorFlow's trace, with only the passes that pay. For images those that remove layout changes;
+   for text none: the full set takes ten times as long as the rest for a graph that ONNX Runtime runs as fast.
+3. tf2onnx with TensorFlow's grappler and every pass, for what the second leaves invalid.
+
+Each file is run in ONNX Runtime on a batch that no exporter has seen, beside Keras itself.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-from tf2onnx import optimizer, tf_loader, tfonnx
-from tf2onnx import utils as tf2onnx_utils
+import onnxruntime
 
+from zoo.cards import ImagePreprocess
+from zoo.engine import Batch
 from zoo.errors import ExportError
+from zoo_tf import tracing, walker
 from zoo_tf.network import IMAGES, Network
-from zoo_tf.start import captured_stderr, keras, tf
+from zoo_tf.start import captured_stderr, keras
 
-LAYOUT_PASSES = ("optimize_transpose", "fold_constants", "remove_identity", "remove_back_to_back")
-ALL_PASSES = tuple(optimizer._get_optimizers())
+PROBES, PROBE_LENGTH, PROBE_IDS = 3, 7, 16
+OF_SPREAD, OF_MAGNITUDE = 1e-3, 64 * float(np.finfo(np.float32).eps)
+"""A file is right when it is off by no more than this of the outputs' range over the probes, and what
+float32 sums in another order may differ by."""
 
 
 def export_onnx(network: Network, path: Path, *, opset: int, depths: Sequence[int] = ()) -> str:
@@ -36,159 +39,85 @@ def export_onnx(network: Network, path: Path, *, opset: int, depths: Sequence[in
     names = [f"features_{d}" for d in depths] or ["features"]
     tensors = [network.taps[d] for d in depths] or [network.backbone.outputs[0]]
     model = keras.Model(network.backbone.inputs, tensors)
-    images = network.inputs == IMAGES
-    rungs = {
-        "tf2onnx": (False, LAYOUT_PASSES if images else ()),
-        "tf2onnx with grappler": (True, ALL_PASSES),
-    }
     reasons = []
-    for rung, (grappler, passes) in rungs.items():
+    for rung, write in _rungs(model, network, opset=opset, names=names).items():
         with captured_stderr() as log:
             try:
-                found = _convert(model, network, opset=opset, grappler=grappler, passes=passes)
-                proto = _tidy(found, inputs=network.inputs, outputs=names)
-                _refuse_foreign_operators(proto)
+                write(path)
+                check(path, model, network, names)
             except Exception as error:  # noqa: BLE001 - whatever a converter raises, the next rung is tried
+                path.unlink(missing_ok=True)
                 reasons.append(f"{rung}: {type(error).__name__}: {error} {_last_lines(log())}".strip())
                 continue
-        onnx.save(proto, str(path))
         return rung
     raise ExportError("no exporter could write this model as ONNX. " + " | ".join(r[:600] for r in reasons))
 
 
-def _convert(
-    model: keras.Model, network: Network, *, opset: int, grappler: bool, passes: Sequence[str]
-) -> onnx.ModelProto:
-    frozen = _freeze(model, network)
-    definition = frozen.graph.as_graph_def(add_shapes=True)
-    inputs, outputs = [t.name for t in frozen.inputs], [t.name for t in frozen.outputs]
-    with tf.device("/CPU:0"), tf.Graph().as_default() as graph:
-        if grappler:
-            definition = tf_loader.tf_optimize(inputs, outputs, definition)
-        tf.import_graph_def(definition, name="")
-        found = tfonnx.process_tf_graph(
-            graph,
-            opset=opset,
-            input_names=inputs,
-            output_names=outputs,
-            inputs_as_nchw=inputs if network.inputs == IMAGES else [],
-            custom_op_handlers={"Erfc": (_erfc, [])},
-        )
-    chosen = {name: optimizer._get_optimizers()[name] for name in passes}
-    if chosen:
-        found = optimizer.optimize_graph(found, catch_errors=False, optimizers=chosen)
-    return found.make_model("backbone zoo")
+def _rungs(
+    model: keras.Model, network: Network, *, opset: int, names: Sequence[str]
+) -> dict[str, Callable[[Path], Any]]:
+    def walked(path: Path) -> None:
+        walker.export(model, path, opset=opset, inputs=network.inputs, outputs=names)
+
+    def traced(grappler: bool, passes: Sequence[str]) -> Callable[[Path], None]:
+        def write(path: Path) -> None:
+            found = tracing.trace(
+                model, network, opset=opset, outputs=names, grappler=grappler, passes=passes
+            )
+            onnx.save(found, str(path))
+
+        return write
+
+    few = tracing.LAYOUT_PASSES if network.inputs == IMAGES else ()
+    return {
+        "walker": walked,
+        "tf2onnx": traced(False, few),
+        "tf2onnx with grappler": traced(True, tracing.ALL_PASSES),
+    }
 
 
-def _freeze(model: keras.Model, network: Network) -> Any:
-    """Concrete function whose weights are constants; int64 ids are cast to Keras's int32 inside."""
-
-    def run(*tensors: Any) -> list[Any]:
-        cast = [tf.cast(t, i.dtype) for t, i in zip(tensors, model.inputs, strict=True)]
-        return tf.nest.flatten(model(cast, training=False))
-
-    kinds = [tf.float32 if network.inputs == IMAGES else tf.int64 for _ in model.inputs]
-    signature = [
-        tf.TensorSpec([None, *t.shape[1:]], kind, name=name)
-        for t, kind, name in zip(model.inputs, kinds, network.inputs, strict=True)
+def check(path: Path, model: keras.Model, network: Network, names: Sequence[str]) -> None:
+    """Run the file beside Keras. Raises ExportError with the figures where they differ."""
+    batch = probe(network)
+    native = [
+        a.transpose(0, 2, 3, 1) if network.inputs == IMAGES else a.astype(np.int32) for a in batch.values()
     ]
-    with _inlined_functions():
-        traced = tf.function(run, input_signature=signature).get_concrete_function()
-    return convert_variables_to_constants_v2(traced, lower_control_flow=False, aggressive_inlining=True)
+    right = [np.asarray(t) for t in keras.tree.flatten(model(native, training=False))]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    found = session.run(list(names), dict(batch))
+    for name, got, want in zip(names, found, right, strict=True):
+        _compare(name, np.asarray(got, np.float64), want.astype(np.float64))
 
 
-@contextmanager
-def _inlined_functions() -> Iterator[None]:
-    """While tracing, a tf.function inside the model becomes part of the graph: Keras wraps grouped
-    convolutions in one with jit_compile=True, which tf2onnx cannot read."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
+def probe(network: Network) -> Batch:
+    """Images of very different brightness, or texts of different lengths; the ids are in every vocabulary."""
+    rng, preprocess = np.random.default_rng(0), network.preprocess
+    if isinstance(preprocess, ImagePreprocess):
+        fixed = network.backbone.inputs[0].shape[1:3]
+        height, width = (a or b for a, b in zip(fixed, (preprocess.height, preprocess.width), strict=True))
+        noise = rng.normal(size=(PROBES, 3, height, width))
+        light = np.linspace(-1, 1, PROBES).reshape(-1, 1, 1, 1)
+        return {"images": ((noise + light) * rng.uniform(0.2, 1.5, light.shape)).astype(np.float32)}
+    length = min(PROBE_LENGTH, preprocess.max_length)
+    mask = (np.arange(length) < np.linspace(length, 1, PROBES).astype(int)[:, None]).astype(np.int64)
+    ids = np.where(mask, rng.integers(0, PROBE_IDS, mask.shape), preprocess.pad_id)
+    arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return {name: arrays[name] for name in network.inputs}
 
 
-def _erfc(context: Any, node: Any, name: str, _args: Any) -> None:
-    """1 - Erf(x): ONNX has no Erfc, which exact GELU is made of."""
-    (source,), (target,) = node.input, node.output
-    shapes, kinds = [context.get_shape(target)], [context.get_dtype(target)]
-    one = context.make_const(tf2onnx_utils.make_name("one"), np.array(1, np.float32)).output[0]
-    context.remove_node(node.name)
-    erf = context.make_node("Erf", [source], shapes=shapes, dtypes=kinds).output[0]
-    context.make_node("Sub", [one, erf], outputs=[target], shapes=shapes, dtypes=kinds, name=name)
-
-
-def _tidy(proto: onnx.ModelProto, *, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
-    """The project's names for inputs, outputs and open dimensions; numbers in graph order for the rest.
-
-    tf2onnx and Keras number by counters of the process, so two exports of one model would differ.
-    """
-    graph = proto.graph
-    # tf2onnx keeps the order of outputs; inputs carry the names that the signature gave them.
-    by_name = {value.name.split(":")[0]: value.name for value in graph.input}
-    names = {by_name[name]: name for name in inputs if name in by_name}
-    ends = {value.name: name for value, name in zip(graph.output, outputs, strict=True)}
-    if not any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
-        _sort(graph)
-        names |= {tensor.name: f"weight_{i}" for i, tensor in enumerate(graph.initializer)}
-        made = [name for node in graph.node for name in node.output if name]
-        names |= {name: f"value_{i}" for i, name in enumerate(made)}
-        for index, node in enumerate(graph.node):
-            node.name = f"{node.op_type}_{index}"
-    _rename(graph, names | ends)
-    del graph.value_info[:]
-    _name_dimensions(graph.input, ("batch", None) if "images" in inputs else ("batch", "length"))
-    _name_dimensions(graph.output, ("batch", None))
-    return proto
-
-
-def _sort(graph: onnx.GraphProto) -> None:
-    """Nodes as the outputs need them, weights as the nodes do: tf2onnx's own order goes by its counters."""
-    makers = {name: index for index, node in enumerate(graph.node) for name in node.output}
-    order: dict[int, None] = {}
-    waiting = [makers[value.name] for value in reversed(graph.output) if value.name in makers]
-    while waiting:
-        index = waiting[-1]
-        needs = [makers[name] for name in graph.node[index].input if name in makers]
-        if missing := [need for need in needs if need not in order]:
-            waiting.extend(reversed(missing))
-        else:
-            order[waiting.pop()] = None
-    nodes = [copy.deepcopy(graph.node[index]) for index in order]
-    rank = {name: i for i, name in enumerate(dict.fromkeys(n for node in nodes for n in node.input))}
-    weights = sorted((t for t in graph.initializer if t.name in rank), key=lambda t: rank[t.name])
-    weights = [copy.deepcopy(tensor) for tensor in weights]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(weights)
-
-
-def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    for node in graph.node:
-        for field in (node.input, node.output):
-            for index, name in enumerate(field):
-                field[index] = names.get(name, name)
-    for values in (graph.input, graph.output, graph.initializer):
-        for value in values:
-            value.name = names.get(value.name, value.name)
-
-
-def _name_dimensions(values: Any, names: Sequence[str | None]) -> None:
-    for value in values:
-        for dimension, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
-            if name is not None:
-                dimension.dim_param = name
-
-
-def _refuse_foreign_operators(proto: onnx.ModelProto) -> None:
-    """Raises ExportError for operators that tf2onnx left as they were in TensorFlow."""
-    version = next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx"))
-    known: Callable[[str], bool] = lambda name: onnx.defs.has(name, version)  # noqa: E731
-    foreign = sorted({n.op_type for n in proto.graph.node if n.domain or not known(n.op_type)})
-    if foreign:
-        raise ExportError(f"no ONNX form of {', '.join(foreign)}")
-    onnx.checker.check_model(proto)
+def _compare(name: str, found: Any, right: Any) -> None:
+    if found.shape != right.shape:
+        raise ExportError(f"{name} has the shape {found.shape} in ONNX Runtime, {right.shape} in Keras")
+    error = np.abs(found - right).max()
+    spread, magnitude = np.ptp(right, axis=0).max(), np.abs(right).max()
+    if not error <= OF_SPREAD * spread + OF_MAGNITUDE * magnitude:
+        raise ExportError(
+            f"{name} differs by {error:.3g} between ONNX Runtime and Keras (range over the probes "
+            f"{spread:.3g}, magnitude {magnitude:.3g})"
+        )
 
 
 def _last_lines(text: str) -> str:

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tokenizers import BertWordPieceTokenizer
 
-from zoo import model_folder
 from zoo.errors import InputError
 from zoo.model_folder import CONFIG, read_json
 
-
-def read_config(folder: Path, *, families: Sequence[str]) -> dict[str, Any]:
-    """config.json of a text encoder that KerasHub can read. Raises InputError, UnsafeWeightsError."""
-    config = model_folder.read_config(folder)
-    if config.get("registered_name") == "keras_hub>BertBackbone" or config.get("model_type") in families:
-        return config
-    found = config.get("model_type") or config.get("registered_name") or config.get("architecture")
-    what = "images, not text" if _reads_images(folder, config) else "no encoder this adapter reads"
-    raise InputError(
-        f"{folder} is a {found!r} folder ({what}): tf reads folders of {', '.join(families)}. "
-        f"For another one use hf:{folder}"
-    )
+HF_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
 
 
-def _reads_images(folder: Path, config: dict[str, Any]) -> bool:
-    """Whether a transformers folder is of an image model."""
-    kinds = " ".join(map(str, config.get("architectures") or []))
-    return "Image" in kinds or "image_size" in config or (folder / "preprocessor_config.json").exists()
+def details(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """{"activation", "eps"} of a transformers checkpoint, which KerasHub's arguments cannot say.
+
+    Raises InputError for an activation or a kind of positions that KerasHub's layers do not have.
+    """
+    stated = config.get("hidden_act", config.get("activation"))
+    position = config.get("position_embedding_type", "absolute")
+    if position != "absolute" or (stated is not None and stated not in HF_ACTIVATIONS):
+        raise InputError(
+            f"{folder} has hidden_act={stated!r}, position_embedding_type={position!r}: KerasHub has absolute "
+            f"positions and one of {', '.join(HF_ACTIVATIONS)}. Use hf:{folder}"
+        )
+    eps = config.get("layer_norm_eps")
+    return {"activation": stated and HF_ACTIVATIONS[stated], "eps": None if eps is None else float(eps)}
+
+
+def labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Class names of the checkpoint's own head, or None: transformers' id2label, timm's label_names."""
+    names = config.get("id2label") or config.get("label_names")
+    if isinstance(names, dict):
+        return tuple(str(names[key]) for key in sorted(names, key=int))
+    return tuple(map(str, names)) if isinstance(names, list) else None
 
 
 def pooling(folder: Path) -> str:

@@ -109,11 +109,13 @@ def variable_keys(model: keras.Model) -> dict[str, tuple[str, Any]]:
     seen: set[int] = set()
     for layer, name in layer_names(model).items():
         counts: dict[str, dict[str, int]] = {}
+        parts = model.get_layer(layer)._flatten_layers()  # KerasHub's own kinds are numbered as Keras's are
+        kinds = _AUTOMATIC | {to_snake_case(type(part).__name__) for part in parts}
         for variable in model.get_layer(layer).variables:
             if variable.name == SEED_STATE or id(variable) in seen:
                 continue
             seen.add(id(variable))
-            key = f"{name}/{_within(variable.path, layer, counts)}"
+            key = f"{name}/{_within(variable.path, layer, counts, kinds)}"
             if key in keys:
                 raise InputError(f"two variables would be called {key}: give the model's layers other names")
             keys[key] = (layer, variable)
@@ -126,38 +128,38 @@ def seed_variables(model: keras.Model) -> list[Any]:
 
 
 def _lasting(name: str, kind: str, counts: dict[str, int]) -> str:
-    base = _snake(kind)
+    base = to_snake_case(kind)
     if not re.fullmatch(rf"{re.escape(base)}(_\d+)?", name):
         return name
     counts[base] = counts.get(base, 0) + 1
     return f"{base}_{counts[base] - 1}"
 
 
-def _snake(kind: str) -> str:
+def to_snake_case(kind: str) -> str:
     """Keras's own rule for the name of a layer that was given none."""
     name = re.sub(r"\W+", "", kind)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def _within(path: str, layer: str, counts: dict[str, dict[str, int]]) -> str:
+def _within(path: str, layer: str, counts: dict[str, dict[str, int]], kinds: frozenset[str]) -> str:
     """The path below the layer; numbered parts ("dense_7") are counted anew from 0 within the layer."""
     parts = path.split("/")
-    if layer in parts[:-1]:
-        parts = parts[len(parts) - parts[::-1].index(layer) :]
-    return "/".join([*(_renumber(part, counts) for part in parts[:-1]), parts[-1]])
+    if layer in (outer := parts[:-1]):  # a variable may be called as its layer is: RoBERTa's embeddings
+        parts = parts[len(outer) - outer[::-1].index(layer) :]
+    return "/".join([*(_renumber(part, counts, kinds) for part in parts[:-1]), parts[-1]])
 
 
-def _renumber(part: str, counts: dict[str, dict[str, int]]) -> str:
+def _renumber(part: str, counts: dict[str, dict[str, int]], kinds: frozenset[str]) -> str:
     base = re.sub(r"_\d+$", "", part)
-    if base not in _AUTOMATIC:
+    if base not in kinds:
         return part
     known = counts.setdefault(base, {})
     return f"{base}_{known.setdefault(part, len(known))}"
 
 
 _AUTOMATIC = frozenset(
-    _snake(name) for name in dir(keras.layers) if isinstance(getattr(keras.layers, name), type)
+    to_snake_case(name) for name in dir(keras.layers) if isinstance(getattr(keras.layers, name), type)
 )
 
 

@@ -5,6 +5,7 @@ Only arrays are read: of a `.keras` archive the weights, never the configuration
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zipfile
@@ -17,6 +18,7 @@ from zoo.cards import WeightsCard
 from zoo.errors import InputError, UnsafeWeightsError, WeightsCorruptError
 from zoo.files import atomic_file
 from zoo.weights import mirrored, unavailable
+from zoo_tf import partial_files
 from zoo_tf.start import keras
 
 LABELS = "imagenet_class_index.json"
@@ -33,15 +35,17 @@ def keras_cache() -> Path:
 
 def official(cards: Sequence[WeightsCard]) -> tuple[Path, bool]:
     """The first of these files in the mirror, else the first one from Keras (its cache or its server), else
-    another one from its cache. Also says whether it was downloaded now. Raises WeightsUnavailableError."""
+    another one from its cache. Also says whether it was downloaded now. Raises WeightsUnavailableError,
+    WeightsCorruptError for a file in the mirror that is not what its digest says."""
     for card in cards:
         if card.file and (path := mirrored(card.file, sha256=card.sha256)):
+            _check_md5(path, card)
             return path, False
     for card in cards[:1]:
         if card.file and (keras_cache() / card.file).exists():
             return keras_cache() / card.file, False
     try:
-        return download(cards[0].file or "", cards[0].url or "", sha256=cards[0].sha256), True
+        return download(cards[0].file or "", cards[0].url or "", digest=cards[0].sha256 or cards[0].md5), True
     except Exception as error:  # Keras raises a bare Exception for a failed download
         for card in cards:
             if card.file and (keras_cache() / card.file).exists():
@@ -49,14 +53,30 @@ def official(cards: Sequence[WeightsCard]) -> tuple[Path, bool]:
         raise unavailable(cards[0].file or "", cards[0].url, error) from error
 
 
-def download(file: str, url: str, *, sha256: str | None = None) -> Path:
-    """Through Keras's own loader into its cache; a file appears there only when it is whole."""
+def _check_md5(path: Path, card: WeightsCard) -> None:
+    """Keras gives this digest alone for most of its files."""
+    if card.md5 is None or card.sha256 is not None:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != card.md5:
+        raise WeightsCorruptError(
+            f"{path} is not the official {card.file}: its MD5 is {found}, the official one {card.md5}. "
+            "Copy the file again; it was not loaded."
+        )
+
+
+def download(file: str, url: str, *, digest: str | None = None) -> Path:
+    """Through Keras's own loader into its cache; a file appears there only when it is whole.
+
+    digest: a whole SHA-256 or MD5, which Keras checks; the first digits of one are passed over.
+    """
     target = keras_cache() / file
-    full = sha256 if sha256 and len(sha256) == 64 else None
+    whole = digest if digest and len(digest) in (32, 64) else None
     with atomic_file(target) as temporary:
         temporary.unlink()  # get_file takes what is there for the finished download
         keras.utils.get_file(
-            temporary.name, url, cache_dir=str(temporary.parent), cache_subdir="", file_hash=full
+            temporary.name, url, cache_dir=str(temporary.parent), cache_subdir="", file_hash=whole
         )
     return target
 
@@ -75,15 +95,16 @@ def imagenet_labels(*, may_download: bool) -> tuple[str, ...] | None:
     return tuple(table[str(index)][1] for index in range(len(table)))
 
 
-def load_into(path: Path, build: Build, *, classes: int) -> tuple[keras.Model, bool]:
+def load_into(path: Path, build: Build, *, classes: int, partial: bool = False) -> tuple[keras.Model, bool]:
     """A native model with the file's weights, and whether it has a top.
 
+    partial: a file that lacks some of the network's weights is taken; they stay as built, a warning names them.
     Raises UnsafeWeightsError, WeightsCorruptError (says which layer differs), InputError.
     """
     judge(path)
     if path.suffix == ".keras" or path.name.endswith(".weights.h5"):
-        return _load_saved(path, build, classes)
-    return _load_legacy(path, build)
+        return _load_saved(path, build, classes, partial)
+    return _load_legacy(path, build, partial)
 
 
 def judge(path: Path) -> None:
@@ -126,37 +147,49 @@ def _judge_archive(path: Path) -> None:
         raise WeightsCorruptError(f"{path} holds no model.weights.h5: it is no whole .keras file.")
 
 
-def _load_saved(path: Path, build: Build, classes: int) -> tuple[keras.Model, bool]:
+def _load_saved(path: Path, build: Build, classes: int, partial: bool) -> tuple[keras.Model, bool]:
     """Keras 3's own formats, with a top of `classes` classes or without one."""
-    reasons = []
+    reasons, gaps = [], []
     for count in (classes, None):
-        model = build(count)
+        try:
+            model = build(count)
+        except InputError:
+            if count is None:
+                raise
+            continue  # a size that does without the top only
         try:
             model.load_weights(str(path))
             return model, count is not None
         except (ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
             reasons.append(" ".join(str(error).split())[:300])
             cause = error
+        if (gap := partial_files.of_saved(path, model)) is not None:
+            gaps.append((len(gap.missing), count is None, gap, model))
+    if gaps:
+        _, plain, gap, model = min(gaps, key=lambda found: found[:2])
+        gap.fill(path, partial=partial)
+        return model, not plain
     raise WeightsCorruptError(
-        f"{path} does not fit this network: with its top: {reasons[0]}; without: {reasons[1]}"
+        f"{path} does not fit this network: with its top: {reasons[0]}; without: {reasons[-1]}"
     ) from cause
 
 
-def _load_legacy(path: Path, build: Build) -> tuple[keras.Model, bool]:
+def _load_legacy(path: Path, build: Build, partial: bool) -> tuple[keras.Model, bool]:
     """The HDF5 files of keras.applications: layers in order, compared before Keras reads them."""
     try:
         with h5py.File(path, "r") as file:
             found = _layers_of_file(file)
     except (OSError, KeyError, RuntimeError) as error:
         raise WeightsCorruptError(f"{path} is cut off or damaged: {error}. Download it again.") from error
-    plain = build(None)
-    if len(found) == len(_layers_of_model(plain)):
-        model, top = plain, False
-    else:
-        model, top = build(found[-1][1][-1][-1] if found and found[-1][1] else 1), True
-    _compare(path, found, _layers_of_model(model))
+    top = _has_top(found)
+    model = build(found[-1][1][-1][-1] if top else None)
     try:
+        _compare(path, found, _layers_of_model(model))
         model.load_weights(str(path))
+    except WeightsCorruptError:
+        if (gap := partial_files.of_legacy(path, model)) is None:
+            raise
+        gap.fill(path, partial=partial)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsCorruptError(f"{path} is cut off or damaged: {error}. Download it again.") from error
     return model, top
@@ -165,22 +198,26 @@ def _load_legacy(path: Path, build: Build) -> tuple[keras.Model, bool]:
 Layers = list[tuple[str, list[tuple[int, ...]]]]
 
 
+def _has_top(layers: Layers) -> bool:
+    """Whether the file ends in a classifier: a Dense, or a 1 x 1 convolution with a bias."""
+    shapes = layers[-1][1] if layers else []
+    if len(shapes) != 2 or len(shapes[1]) != 1:
+        return False
+    return len(shapes[0]) == 2 or (len(shapes[0]) == 4 and shapes[0][:2] == (1, 1))
+
+
 def _layers_of_file(file: h5py.File) -> Layers:
-    group = file["model_weights"] if "layer_names" not in file.attrs and "model_weights" in file else file
-    layers: Layers = []
-    for name in _texts(group.attrs["layer_names"]):
-        weights = _texts(group[name].attrs["weight_names"])
-        if weights:
-            layers.append((name, [tuple(group[name][weight].shape) for weight in weights]))
-    return layers
-
-
-def _texts(values: object) -> list[str]:
-    return [v.decode() if isinstance(v, bytes) else str(v) for v in values]  # type: ignore[attr-defined]
+    return [
+        (name, [tuple(array.shape) for array in arrays]) for name, arrays in partial_files.legacy_layers(file)
+    ]
 
 
 def _layers_of_model(model: keras.Model) -> Layers:
-    return [(layer.name, [tuple(v.shape) for v in layer.weights]) for layer in model.layers if layer.weights]
+    return [
+        (layer.name, [tuple(v.shape) for v in partial_files.legacy_weights(layer)])
+        for layer in model.layers
+        if layer.weights
+    ]
 
 
 def _compare(path: Path, found: Layers, wanted: Layers) -> None:

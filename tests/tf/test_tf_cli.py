@@ -63,6 +63,33 @@ def test_weights_of_another_network(capsys: Capture) -> None:
     fails(capsys, "Weights of another network (Keras)", arguments, code=5, says=says, theirs=r"A total of .*")
 
 
+def test_input_smaller_than_the_network_takes(capsys: Capture) -> None:
+    arguments = ["train", "tf:inception_v3", "photos", "--size", "64", "--weights", "none", "-o", "runs/mine"]
+    says = ["size=64", "75 pixels a side or more"]
+    fails(capsys, "Input smaller than the network takes (Keras)", arguments, code=2, says=says)
+
+
+def test_depth_that_the_network_has_not(capsys: Capture) -> None:
+    name = "tf:mobilenet_v1_0.25_128"
+    arguments = ["train", name, "photos", "--depth", "9", "--weights", "none", "-o", "runs/mine"]
+    says = [f"{name} has depths 1 to 5, its stages, not 9"]
+    fails(capsys, "Depth that the network has not (Keras)", arguments, code=2, says=says)
+
+
+def test_weights_that_lack_a_layer(capsys: Capture) -> None:
+    import h5py
+    import keras
+
+    shape = (128, 128, 3)
+    native = keras.applications.MobileNet(shape, alpha=0.25, weights=None, include_top=False)
+    native.save_weights("some.weights.h5")
+    with h5py.File("some.weights.h5", "a") as file:
+        del file["layers"]["conv2d_3"]
+    arguments = ["train", "tf:mobilenet_v1_0.25_128", "photos", "--weights", "some.weights.h5"]
+    says = ["some.weights.h5 lacks 1 of this network's weights: conv_pw_3/kernel", "--partial"]
+    fails(capsys, "Weights that lack a layer (Keras)", [*arguments, "-o", "runs/mine"], code=5, says=says)
+
+
 def test_from_training_to_onnx(capsys: Capture) -> None:
     said = here(capsys, *TRAIN, "--weights", "none", "--size", "96", "--validation", "photos", "--lr", "1e-2")
     assert said.code == 0, said.err

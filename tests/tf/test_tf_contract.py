@@ -24,6 +24,10 @@ class TestTensorFlow(ModelContract):
     cases = (
         Case("tf:mobilenet_v1", functools.partial(tf_models.cut, "mobilenet_v1_0.25_224", "conv_pw_3_relu")),
         Case("tf:mobilenet_v2", functools.partial(tf_models.cut, "mobilenet_v2", "block_2_add")),
+        Case("tf:inception_v3", functools.partial(tf_models.cut, "inception_v3", "mixed0")),
+        Case(
+            "tf:nasnet_mobile", functools.partial(tf_models.cut, "nasnet_mobile", "reduction_concat_stem_1")
+        ),
         Case("tf:bert", bert, at_depth=bert),
         Case("tf:wrapped", tf_models.wrapped),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ import tf_models
 
 from zoo.errors import ExportError
 from zoo.testing.helpers import error, run_graph
+from zoo_tf import walker
 from zoo_tf.engine import KerasEngine
 from zoo_tf.export import export_onnx
 from zoo_tf.images import block_rule
@@ -26,7 +28,17 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_an_image_graph_takes_nchw_with_one_transpose(tmp_path: Path) -> None:
+@pytest.fixture
+def no_walker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ladder without its first rung."""
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise ExportError("not today")
+
+    monkeypatch.setattr("zoo_tf.walker.export", refuse)
+
+
+def test_an_image_graph_takes_nchw_with_one_transpose(tmp_path: Path, no_walker: None) -> None:
     engine, path = tf_models.cut("mobilenet_v2", "block_2_add"), tmp_path / "a.onnx"
     assert engine.export_onnx(path, opset=OPSET) == "tf2onnx"
     proto = onnx.load(path)
@@ -39,13 +51,32 @@ def test_an_image_graph_takes_nchw_with_one_transpose(tmp_path: Path) -> None:
 
 
 def test_two_exports_of_one_network_are_the_same_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_walker: None
 ) -> None:
     """Whatever was built and traced between: Keras's and tf2onnx's counters leave no trace."""
     for count, name in ((1, "a.onnx"), (995, "b.onnx")):  # "x__999" sorts after "x__1000"
         monkeypatch.setattr("tf2onnx.utils.INTERNAL_NAME", count)
         tf_models.wrapped().export_onnx(tmp_path / name, opset=OPSET)
     assert digest(tmp_path / "a.onnx") == digest(tmp_path / "b.onnx")
+
+
+def test_a_file_that_computes_something_else_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first rung writes another network's weights, or gives a map for the features: the next one runs."""
+    engine, right = tf_models.wrapped(), walker.export
+    other = tf_models.own_model(seed=4)
+    other = keras.Model(other.inputs, other.layers[-2].output)
+    for wrong in (other, keras.Model(other.inputs, other.layers[1].output)):
+
+        def write(_model: object, path: Path, wrong: keras.Model = wrong, **options: Any) -> object:
+            return right(wrong, path, **options)
+
+        monkeypatch.setattr("zoo_tf.walker.export", write)
+        assert engine.export_onnx(tmp_path / "a.onnx", opset=OPSET) == "tf2onnx"
+        x = np.random.default_rng(0).normal(size=(3, 3, 12, 12)).astype(np.float32)
+        found = run_graph(tmp_path / "a.onnx", {"images": x})["features"]
+        assert error(found, engine.features({"images": x})) < 1e-4
 
 
 def own_network(layer: keras.layers.Layer) -> KerasEngine:
@@ -61,7 +92,7 @@ def own_network(layer: keras.layers.Layer) -> KerasEngine:
     )
 
 
-def test_grouped_convolutions_and_exact_gelu(tmp_path: Path) -> None:
+def test_grouped_convolutions_and_exact_gelu(tmp_path: Path, no_walker: None) -> None:
     """The first sits in a function that tf2onnx cannot read, the second has no operator in ONNX."""
     x = np.random.default_rng(0).normal(size=(3, 3, 8, 8)).astype(np.float32)
     for layer in (
@@ -86,15 +117,17 @@ def test_what_no_rung_can_write_is_an_error_that_names_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     engine = own_network(Sorted(name="bessel"))
-    with pytest.raises(ExportError, match=r"(?s)tf2onnx: .*BesselI0.*tf2onnx with grappler: "):
+    with pytest.raises(
+        ExportError, match=r"(?s)walker: .*'bessel'.*tf2onnx: .*BesselI0.*tf2onnx with grappler: "
+    ):
         export_onnx(engine.network, tmp_path / "a.onnx", opset=OPSET)
     assert not (tmp_path / "a.onnx").exists()
     assert capfd.readouterr().err == "", "converters must be quiet"
 
 
-def test_the_second_rung_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the first one's passes broken; the result is the same network."""
-    monkeypatch.setattr("zoo_tf.export.LAYOUT_PASSES", ("no such pass",))
+def test_the_last_rung_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_walker: None) -> None:
+    """With the second one's passes broken; the result is the same network."""
+    monkeypatch.setattr("zoo_tf.tracing.LAYOUT_PASSES", ("no such pass",))
     engine, path = tf_models.wrapped(), tmp_path / "a.onnx"
     assert engine.export_onnx(path, opset=OPSET) == "tf2onnx with grappler"
     x = np.random.default_rng(0).normal(size=(3, 3, 12, 12)).astype(np.float32)

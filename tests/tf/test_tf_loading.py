@@ -81,7 +81,10 @@ def test_a_file_without_top_gives_a_backbone(shared: Path, monkeypatch: pytest.M
     assert engine.num_classes is None and engine.labels is None
     by_tag, by_path = (
         tf_models.load(V1, weights=weights, size=128)
-        for weights in ("no_top", str(shared / "weights" / "keras" / "mobilenet_2_5_224_tf_no_top.h5"))
+        for weights in (
+            "imagenet_no_top",
+            str(shared / "weights" / "keras" / "mobilenet_2_5_224_tf_no_top.h5"),
+        )
     )
     assert not changed(engine.state(), by_tag.state()) and not changed(engine.state(), by_path.state())
     assert tf_models.load(V1, num_classes=3, size=128).num_classes == 3
@@ -120,8 +123,12 @@ def test_unreachable_text_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     ("request_", "error", "says"),
     [
         (LoadRequest("mobilnet_v2"), UnknownModelError, "Did you mean mobilenet_v2"),
-        (LoadRequest("mobilenet_v2", weights="no_tap"), UnknownModelError, "default, none, no_top"),
-        (LoadRequest("mobilenet_v2", weights="none", depth=3), InputError, "cannot be cut"),
+        (
+            LoadRequest("mobilenet_v2", weights="imagenet_no_tap"),
+            UnknownModelError,
+            "default, none, imagenet, imagenet_no_top",
+        ),
+        (LoadRequest("mobilenet_v2", weights="none", depth=6), InputError, "depths 1 to 5.*not 6"),
         (LoadRequest("mobilenet_v2", weights="none", size=16), InputError, "32 pixels a side or more"),
         (LoadRequest("mobilenet_v2", weights="none", device="tpu"), InputError, "TensorFlow has cpu"),
         (LoadRequest("all-minilm-l6-v2", weights="none", depth=7), InputError, "depths 0 to 6, not 7"),
@@ -261,9 +268,9 @@ def test_folders_that_are_refused(tmp_path: Path, shared: Path) -> None:
         tmp_path / "missing": (WeightsCorruptError, "encoder.layer.1.output.dense.weight"),
         folder("other", hidden_size=24): (WeightsCorruptError, "cannot read the weights"),
         folder("code", auto_map={"AutoModel": "code.Model"}): (UnsafeWeightsError, "auto_map"),
-        folder("act", hidden_act="silu"): (InputError, "hidden_act='silu'"),
-        folder("gpt", model_type="gpt2"): (InputError, "tf reads folders of bert"),
-        image: (InputError, "images, not text.*hf:"),
+        folder("act", hidden_act="quick_gelu"): (InputError, "hidden_act='quick_gelu'"),
+        folder("gpt", model_type="gpt2"): (InputError, "no image or text classifier|KerasHub has no"),
+        image: (InputError, "KerasHub has no.*hf:"),
     }
     for path, (error, says) in wanted.items():
         with pytest.raises(error, match=says):
@@ -274,7 +281,7 @@ def test_a_keras_hub_folder_has_its_own_vocabulary_and_tanh(tmp_path: Path) -> N
     """What KerasHub's own loader downloads, here written by its own saver."""
     import keras_hub
 
-    config = {**texts.NAMES["bert"].config, "num_layers": 2, "num_heads": 2, "hidden_dim": 16}
+    config = {**texts.NAMES["bert"].backbone, "num_layers": 2, "num_heads": 2, "hidden_dim": 16}
     config |= {"vocabulary_size": 6, "intermediate_dim": 32, "max_sequence_length": 24}
     backbone = keras_hub.models.BertBackbone(**config)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "parcel"]

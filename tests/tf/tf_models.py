@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,12 @@ from zoo.engine import LoadRequest
 from zoo_tf import images
 from zoo_tf.adapter import ADAPTER
 from zoo_tf.engine import KerasEngine
-from zoo_tf.network import seeded
+from zoo_tf.network import layer_names, seeded
 from zoo_tf.start import keras
 
 HERE = Path(__file__).resolve().parent
 WIDTH, LAYERS, HEADS, VOCABULARY, POSITIONS = 16, 2, 2, 60, 24
-NARROW = images.Application(
-    keras.applications.MobileNetV2, 32, "tf", images.APPLICATIONS["mobilenet_v2"].blocks, {"alpha": 0.35}
-)
+NARROW = dataclasses.replace(images.APPLICATIONS["mobilenet_v2_0.35_96"], size=32)
 
 
 def narrow_model(classes: int | None = 5, *, seed: int = 0) -> keras.Model:
@@ -56,14 +55,15 @@ def cut(name: str, last: str) -> KerasEngine:
     """The first blocks of a keras.applications network, up to the layer `last`, as somebody's own model."""
     app = images.APPLICATIONS[name]
     with seeded(0):
-        whole = images.build(app, size=32, classes=None)
+        whole = images.build(app, size=app.smallest, classes=None)
         average = keras.layers.GlobalAveragePooling2D(name="average")(whole.get_layer(last).output)
         model = keras.Model(whole.inputs, keras.layers.Dense(4, name="top")(average))
-    rule, blocks, block = images.block_rule(app.blocks), dict[str, list[str]](), "stem"
-    for layer in model.layers[1:-1]:
-        block = rule(layer.name) or block
-        blocks.setdefault(block, []).append(layer.name)
-    return ADAPTER.wrap(model, preprocess=images.preprocess(app, 32), head="top", blocks=blocks)
+    blocks: dict[str, list[str]] = {}
+    backbone = keras.Model(model.inputs, average)
+    owners = images.blocks_of(backbone, app)
+    for layer, name in layer_names(backbone).items():
+        blocks.setdefault(owners[name], []).append(layer)
+    return ADAPTER.wrap(model, preprocess=images.preprocess(app, app.smallest), head="top", blocks=blocks)
 
 
 def own_model(*, seed: int = 3) -> keras.Model:
