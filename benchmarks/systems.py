@@ -1,4 +1,4 @@
-"""`make systems`: the six systems at full size x twelve operations, each cell from a run in this command.
+"""`make systems`: the thirteen systems at full size x twelve operations, each cell from a run in this command.
 
 A cell is a figure; one that misses its promise is marked FAIL with the figure, and the command exits 1. Each
 system runs in a worker process of its own. Weights are random (no hub is needed); the last rows, where
@@ -21,15 +21,22 @@ from rich.console import Console
 from rich.table import Table
 from system_cells import CELLS, EXPECTED
 
+from zoo import registry
+from zoo.cards import IMAGE_TASK
 from zoo.errors import ZooError
 from zoo.packaged import packaged
 from zoo.process import Worker
 
 HERE = Path(__file__).resolve().parent
 TICKETS = HERE.parent / "examples" / "tickets.csv"
-RANDOM = ["torch:resnet50", "torch:bert", "tf:mobilenet_v2", "tf:bert", "hf:bert", "hf:gpt2"]
+RANDOM = [
+    "torch:resnet50", "torch:vgg16", "torch:densenet121", "torch:inception_v3", "torch:bert",
+    "tf:mobilenet_v2", "tf:inception_v3", "tf:nasnet_mobile", "tf:bert",
+    "hf:bert", "hf:gpt2", "hf:roberta", "hf:xlnet",
+]  # fmt: skip
 REAL = ["hf:all-minilm-l6-v2", "tf:all-minilm-l6-v2"]
 TIMEOUT_S = 1200.0
+GRID_WIDTH = 236  # characters: a row a system, a cell on two lines at most
 
 
 def make_photos(folder: Path, *, classes: int = 2, each: int = 20) -> Path:
@@ -99,7 +106,9 @@ def verdict(name: str, value: Any) -> tuple[bool, str]:
 def main() -> int:
     """Run, print the grid, exit 1 where a cell fails."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("systems", nargs="*", help="ids; default: the six, and those with real weights here")
+    parser.add_argument(
+        "systems", nargs="*", help="ids; default: the thirteen, and those with real weights here"
+    )
     parser.add_argument("--json", type=Path, help="write the raw figures here")
     arguments = parser.parse_args()
     real = [name for name in REAL if packaged(name.partition(":")[2]) is not None]
@@ -113,7 +122,8 @@ def main() -> int:
         for number, system in enumerate(chosen):
             folder = Path(work) / str(number)
             folder.mkdir()
-            image = any(part in system for part in ("resnet", "mobilenet", "squeezenet"))
+            card = registry.card(registry.resolve(system))
+            image = card is not None and card.task == IMAGE_TASK
             found[system] = run(system, photos if image else texts, folder, console)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -124,17 +134,16 @@ def main() -> int:
 
 
 def show(found: dict[str, dict[str, Any]]) -> int:
-    """Print the grid, operations as rows so that it fits a terminal; returns the number of failures."""
+    """Print the grid, a row a system; returns the number of failures."""
     table = Table(title="systems x operations")
-    table.add_column("operation")
-    for system in found:
-        table.add_column(system)
+    for name in ("system", *CELLS):
+        table.add_column(name, overflow="fold")
     failures = 0
-    for name in CELLS:
-        cells = [verdict(name, values.get(name)) for values in found.values()]
+    for system, values in found.items():
+        cells = [verdict(name, values.get(name)) for name in CELLS]
         failures += sum(not good for good, _ in cells)
-        table.add_row(name, *(text for _, text in cells))
-    Console(width=max(100, 18 * (len(found) + 1))).print(table)
+        table.add_row(system, *(text for _, text in cells))
+    Console(width=GRID_WIDTH).print(table)
     return failures
 
 
