@@ -24,9 +24,9 @@ demo: $(STAMP)
 	@$(BIN)/zoo predict runs/demo/model.onnx "my parcel never came"
 
 # One pytest process for the core and one for each framework: two frameworks in one process abort each other.
-test: test-core test-torch test-tf test-hf
+test: test-docs test-core test-torch test-tf test-hf
 
-test-core test-torch test-tf test-hf: test-%: $(STAMP)
+test-docs test-core test-torch test-tf test-hf: test-%: $(STAMP)
 	@echo "== tests/$*"
 	@$(BIN)/python -m pytest tests/$*
 
@@ -37,7 +37,7 @@ check: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 	$(BIN)/python scripts/house.py
 
-# The six systems at full size x twelve operations, each cell from a run of this command.
+# The thirteen systems at full size x twelve operations, each cell from a run of this command.
 systems: $(STAMP)
 	$(BIN)/python benchmarks/systems.py
 
@@ -45,6 +45,15 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py --record
 	$(BIN)/python benchmarks/predict.py --record
 	$(BIN)/python benchmarks/training.py --record
+	$(BIN)/python benchmarks/export.py --record
+
+# Is every model what it claims to be? About an hour; goes on where it stopped.
+parity: $(STAMP)
+	$(BIN)/python benchmarks/parity.py --record
+
+# The API reference, from the docstrings.
+docs: $(STAMP)
+	$(BIN)/python scripts/reference.py build/docs
 
 clean:
 	rm -rf $(VENV) runs build dist
