@@ -48,8 +48,10 @@ def _with_statistics(item: str, folder: Path, size: int) -> Path:
     from zoo_torch import vision
 
     module, _ = vision.build(item, 1000, seed=1)
+    module.eval()  # but for the norms: stochastic depth would leave blocks out of the statistics, at random
     for part in module.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
+            part.train()
             part.momentum = None  # the plain average over the batches seen
         if getattr(part, "use_res_connect", False):
             norms = [inner for inner in part.modules() if isinstance(inner, torch.nn.BatchNorm2d)]
@@ -57,7 +59,7 @@ def _with_statistics(item: str, folder: Path, size: int) -> Path:
     preprocess = vision.preprocess_of(torchvision.models.get_model_weights(item).DEFAULT, size)
     images = parity_batches(preprocess, ("images",))[-1]["images"]
     with torch.no_grad():
-        module.train()(torch.from_numpy(images))
+        module(torch.from_numpy(images))
     path = folder / "random.pth"
     torch.save(module.state_dict(), path)
     return path
