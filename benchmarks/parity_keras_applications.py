@@ -41,8 +41,10 @@ def _calm(item: str, folder: Path, size: int) -> Path:
     """
     from zoo_tf import images
     from zoo_tf.applications import APPLICATIONS
+    from zoo_tf.network import seeded
 
-    model = images.build(APPLICATIONS[item], size=size)
+    with seeded(0):
+        model = images.build(APPLICATIONS[item], size=size)
     for layer in model.layers:
         if layer.name.endswith("project_bn"):
             layer.gamma.assign(layer.gamma * RESIDUAL)
