@@ -46,6 +46,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/predict.py --record
 	$(BIN)/python benchmarks/training.py --record
 	$(BIN)/python benchmarks/export.py --record
+	$(BIN)/python benchmarks/preprocessing.py --record
 
 # Is every model what it claims to be? About an hour; goes on where it stopped.
 parity: $(STAMP)

@@ -49,6 +49,16 @@ def test_floor_is_their_crop_and_round_is_not() -> None:
     assert not np.array_equal(pixels(image, rounded), expected)
 
 
+def test_small_photographs_are_padded_as_by_their_center_crop() -> None:
+    """The odd pixel comes before the image, where torchvision puts it after."""
+    theirs = MobileNetV1ImageProcessorPil(do_resize=False, do_rescale=False, do_normalize=False)
+    for size in ((223, 223), (237, 201), (100, 91)):
+        image = noise(*size)
+        expected = np.asarray(theirs(images=image, return_tensors="np")["pixel_values"][0])
+        exact = ImagePreprocess(224, 224, resize="exact", resize_to=size[::-1], crop_rounding="floor")
+        assert np.array_equal(pixels(image, exact), expected.transpose(1, 2, 0)), size
+
+
 @pytest.mark.shared
 def test_mobilenet_folder_on_real_photographs(shared: Path) -> None:
     folder = shared / "weights/hf/mobilenet_v1_0.75_224"

@@ -14,6 +14,7 @@ CMYK is converted without a colour profile. Two things differ from it on purpose
 from __future__ import annotations
 
 import functools
+import math
 import re
 import struct
 import zlib
@@ -286,11 +287,14 @@ def _neighbours(length: int, to: int) -> tuple[Array, Array, Array]:
 
 
 def _offset(length: int, crop: int, preprocess: ImagePreprocess) -> int:
-    """Where the centre crop begins; negative where the image is smaller and gets padded with black."""
-    if length < crop:
-        return -((crop - length) // 2)
+    """Where the centre crop begins; negative where the image is smaller and gets padded with black.
+
+    An odd pixel of padding comes before the image with "floor" (transformers), after it with "round" (torchvision).
+    """
     half = (length - crop) / 2
-    return round(half) if preprocess.crop_rounding == "round" else int(half)
+    if preprocess.crop_rounding == "floor":
+        return math.floor(half)
+    return round(half) if half > 0 else int(half)
 
 
 def pixels(item: Input, preprocess: ImagePreprocess) -> Array:

@@ -22,7 +22,7 @@ def main(paths: list[str]) -> None:
             size = [int(p["resize_to"][0] * side / min(image.size)) for side in image.size]
         image = image.convert("RGB").resize(size, Image.Resampling[p["interpolation"].upper()])
         margins = ((size[0] - p["width"]) / 2, (size[1] - p["height"]) / 2)
-        left, top = (round(m) if p["crop_rounding"] == "round" and m > 0 else int(m) for m in margins)
+        left, top = (int(m // 1) if p["crop_rounding"] == "floor" else round(max(m, int(m))) for m in margins)
         pixels = np.asarray(image.crop((left, top, left + p["width"], top + p["height"])), np.float32)
         pixels = pixels if p["channels"] == "RGB" else pixels[..., ::-1]
         normal = (pixels * p["scale"] - np.array(p["mean"])) / np.array(p["std"])
