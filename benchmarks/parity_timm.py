@@ -5,10 +5,11 @@ The smallest of a family is the one with the fewest parameters; the input is the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from zoo.cards import read_cards
 
 FRAMEWORK = "torch"
 CARDS = Path(__file__).resolve().parent.parent / "adapters" / "zoo_torch" / "cards" / "timm.json"
@@ -22,8 +23,8 @@ def items(every: bool) -> list[str]:
     """Architectures of timm: all that the catalogue holds, or the smallest of each of timm's modules."""
     import timm
 
-    cards = json.loads(CARDS.read_text(encoding="utf-8"))
-    params = {c["name"]: c.get("params") or float("inf") for c in cards}
+    cards = read_cards(CARDS.read_text(encoding="utf-8"))
+    params = {card.name: card.params or float("inf") for card in cards}
     names = sorted(params, key=lambda name: (params[name], name))
     if every:
         return names

@@ -13,7 +13,7 @@ import zoo
 def main(table: str, out: str, name: str = "hf:all-minilm-l6-v2") -> None:
     budget = zoo.Budget(latency_ms=20, size_mb=80)
     found = zoo.select(table, budget=budget, candidates=[f"{name},depth=all"], out=out)
-    print(found.table[["id", "accuracy", "latency_p50_ms", "size_mb", "reason"]].to_string(index=False))
+    print(found.table[["accuracy", "latency_p50_ms", "size_mb", "reason"]])
     print("shipped:", found.best)
     print(zoo.OnnxModel(f"{out}/model.onnx").predict(["my parcel never came"]).round(2))
 

@@ -9,9 +9,9 @@ A source is a module `scripts/catalogue_<source>.py` beside this one:
     FRAMEWORK, SOURCE = "torch", "timm"                 # -> adapters/zoo_torch/cards/timm.json
     def cards() -> Iterator[dict[str, Any]]: ...        # ModelCard fields; imports its framework inside
 
-Each runs in a process of its own, since two frameworks in one can abort each other. The file is a JSON list,
-a card a line, sorted by name, fields at their defaults left out, so that its differences can be read. Beside
-it `built_with.txt` says which versions it was built from.
+Each runs in a process of its own, since two frameworks in one can abort each other. The file is JSON, a card a
+line, sorted by name, so that its differences can be read; fields at their defaults are left out, and what all of
+its cards have stands once at its head. Beside it `built_with.txt` says which versions it was built from.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zoo.cards import IMAGE_TASK, TEXT_TASK, ModelCard, WeightsCard, preprocess_line
+from zoo.cards import IMAGE_TASK, TEXT_TASK, ModelCard, WeightsCard, preprocess_line, read_cards
 
 SCRIPTS = Path(__file__).resolve().parent
 ADAPTERS = SCRIPTS.parent / "adapters"
@@ -64,7 +64,7 @@ def read(path: Path) -> list[ModelCard]:
     """The cards of a data file; none where there is no file yet."""
     if not path.is_file():
         return []
-    return [ModelCard.from_dict(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    return read_cards(path.read_text(encoding="utf-8"))
 
 
 def build(entries: Iterable[dict[str, Any]], framework: str) -> list[ModelCard]:
@@ -136,12 +136,28 @@ def _weights_problems(weights: WeightsCard) -> Iterator[str]:
 
 
 # --- the file
-def line(card: ModelCard) -> str:
-    """One card as JSON, without the fields that are at their defaults."""
+SHARED = ("framework", "task", "source")
+
+
+def text_of(cards: Iterable[ModelCard]) -> str:
+    """The data file, as `zoo.cards.read_cards` reads it."""
+    cards = list(cards)
+    values = {key: {getattr(card, key) for card in cards} for key in SHARED}
+    shared = {key: found.pop() for key, found in values.items() if len(found) == 1}
+    lines = (_json({k: v for k, v in _of(card).items() if k not in shared}) for card in cards)
+    return f'{{"all":{_json(shared)},"cards":[\n' + ",\n".join(lines) + "\n]}\n"
+
+
+def _of(card: ModelCard) -> dict[str, Any]:
+    """One card without the fields that are at their defaults."""
     values = _said(card)
     if card.weights:
         values["weights"] = [_said(weights) for weights in card.weights]
-    return json.dumps(values, ensure_ascii=False)
+    return values
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
 def _said(value: ModelCard | WeightsCard) -> dict[str, Any]:
@@ -150,11 +166,6 @@ def _said(value: ModelCard | WeightsCard) -> dict[str, Any]:
         for f in dataclasses.fields(value)
         if f.name == "tag" or getattr(value, f.name) != f.default
     }
-
-
-def text_of(cards: Iterable[ModelCard]) -> str:
-    """The data file."""
-    return "[\n" + ",\n".join(map(line, cards)) + "\n]\n"
 
 
 def changes(old: Iterable[ModelCard], new: Iterable[ModelCard]) -> list[str]:

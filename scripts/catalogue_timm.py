@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo.cards import read_cards
+
 FRAMEWORK, SOURCE = "torch", "timm"
 ROOT = Path(__file__).resolve().parent.parent
 CARDS = ROOT / "adapters" / "zoo_torch" / "cards"
@@ -144,8 +146,8 @@ def _other_names() -> set[str]:
     found: set[str] = set()
     for path in CARDS.glob("*.json"):
         if path.stem != SOURCE:
-            for entry in json.loads(path.read_text(encoding="utf-8")):
-                found |= {entry["name"], *entry.get("aliases", ())}
+            for card in read_cards(path.read_text(encoding="utf-8")):
+                found |= {card.name, *card.aliases}
     return found
 
 
@@ -172,14 +174,14 @@ def _downloaded() -> str | None:
 
 
 def _stated() -> dict[str, dict[int, float]]:
-    found = {}
     path = CARDS / f"{SOURCE}.json"
-    for entry in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else ():
-        for weights in entry.get("weights", ()):
-            if "value" in weights:
-                at = re.search(r"at (\d+) px", weights["dataset"])
-                size = int(at.group(1)) if at else weights.get("size") or entry["size"]
-                found[f"{entry['name'].removeprefix('timm/')}.{weights['tag']}"] = {size: weights["value"]}
+    found = {}
+    for card in read_cards(path.read_text(encoding="utf-8")) if path.is_file() else ():
+        for weights in card.weights:
+            if weights.value is not None:
+                at = re.search(r"at (\d+) px", weights.dataset or "")
+                size = int(at.group(1)) if at else weights.size or card.size
+                found[f"{card.name.removeprefix('timm/')}.{weights.tag}"] = {size: weights.value}
     return found
 
 

@@ -120,6 +120,18 @@ class ModelCard:
         return _filled(cls, data)
 
 
+def read_cards(text: str) -> list[ModelCard]:
+    """The cards of a data file: a JSON list of them, or {"all": what every one of them has, "cards": the list}.
+
+    Raises TypeError for a field that there is not, or one missing.
+    """
+    found = json.loads(text)
+    if isinstance(found, dict):
+        shared = found["all"]
+        return [ModelCard.from_dict({**shared, **values}) for values in found["cards"]]
+    return [ModelCard.from_dict(values) for values in found]
+
+
 def _filled(kind: type[T], values: Mapping[str, Any]) -> T:
     """`kind(**values)` in a third of the time, of which listing thousands of cards is made.
 

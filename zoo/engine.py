@@ -190,8 +190,8 @@ class Engine(ABC):
 class Adapter(ABC):
     """What an entry point of the group `zoo.adapters` leads to; one per framework.
 
-    Its package may carry `cards.json`, or a folder `cards` of such files, beside its `__init__.py` (lists of
-    ModelCard dicts): then listing imports nothing of it.
+    Its package may carry `cards.json`, or a folder `cards` of such files, beside its `__init__.py` (as
+    `zoo.cards.read_cards` reads them): then listing imports nothing of it.
     """
 
     framework: str

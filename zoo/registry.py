@@ -10,14 +10,13 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib.util
-import json
 import re
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cards import ModelCard, ModelId, WeightsCard
+from zoo.cards import ModelCard, ModelId, WeightsCard, read_cards
 from zoo.errors import (
     AmbiguousModelError,
     FrameworkBrokenError,
@@ -113,8 +112,7 @@ def cards(framework: str) -> tuple[ModelCard, ...]:
     files = [path for path in (folder / "cards.json",) if path.is_file()] + sorted(
         folder.glob("cards/*.json")
     )
-    found = [card for path in files for card in json.loads(path.read_text(encoding="utf-8"))]
-    return tuple(map(ModelCard.from_dict, found))
+    return tuple(card for path in files for card in read_cards(path.read_text(encoding="utf-8")))
 
 
 @functools.cache

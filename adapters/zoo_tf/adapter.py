@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zoo.cards import ModelCard, Preprocess, WeightsCard
+from zoo.cards import ModelCard, Preprocess, WeightsCard, read_cards
 from zoo.engine import Adapter, LoadRequest
 from zoo.errors import InputError, UnknownModelError
 from zoo_tf import hub_folders, hub_models, hub_names, images, texts, wrapping
@@ -93,8 +92,7 @@ def device_of(name: str | None) -> str:
 def catalogue() -> dict[str, ModelCard]:
     """This package's cards by name."""
     files = sorted((Path(__file__).parent / "cards").glob("*.json"))
-    found = [card for path in files for card in json.loads(path.read_text(encoding="utf-8"))]
-    return {card.name: card for card in map(ModelCard.from_dict, found)}
+    return {card.name: card for path in files for card in read_cards(path.read_text(encoding="utf-8"))}
 
 
 def weights_cards(name: str, tag: str) -> list[WeightsCard]:

@@ -19,6 +19,7 @@ from zoo.cards import (
     fingerprint,
     preprocess_from_dict,
     preprocess_to_dict,
+    read_cards,
 )
 from zoo.errors import InputError
 
@@ -27,7 +28,7 @@ CATALOGUES = sorted(ADAPTERS.glob("*/cards/*.json"))
 
 
 def cards(path: Path) -> list[ModelCard]:
-    return [ModelCard.from_dict(values) for values in json.loads(path.read_text(encoding="utf-8"))]
+    return read_cards(path.read_text(encoding="utf-8"))
 
 
 def test_every_framework_has_catalogues() -> None:
@@ -68,6 +69,15 @@ class TestCatalogue:
                 assert (weights.metric is None) == (weights.value is None), card.id
                 assert weights.url is None or weights.url.startswith("https://"), card.id
                 assert weights.sha256 is None or re.fullmatch("[0-9a-f]{6,64}", weights.sha256), card.id
+
+
+def test_what_all_cards_of_a_file_have_may_stand_once() -> None:
+    own = {"name": "one", "family": "f"}
+    shared = {"framework": "toy", "task": "image-classification"}
+    plain, headed = json.dumps([{**shared, **own}]), json.dumps({"all": shared, "cards": [own]})
+    assert read_cards(plain) == read_cards(headed) == [ModelCard.from_dict({**shared, **own})]
+    with pytest.raises(TypeError, match="colour"):
+        read_cards(json.dumps({"all": {**shared, "colour": 1}, "cards": [own]}))
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import torch
 import transformers
 from torch import nn
@@ -66,14 +64,6 @@ def wrapped() -> TorchEngine:
         module.add_module("fc", nn.Linear(16, 4))
         module.add_module("softmax", nn.Softmax(dim=1))
     return ADAPTER.wrap(module, preprocess=ImagePreprocess(12, 12), head="fc", blocks=None)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class TestTorch(ModelContract):

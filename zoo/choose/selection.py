@@ -40,7 +40,7 @@ class Selection:
 
     @property
     def table(self) -> pandas.DataFrame:
-        """One row a candidate, cost figures as columns, the index is the id."""
+        """One row a candidate, cost figures as columns (size_mb beside file_bytes), the index is the id."""
         import pandas
 
         flat = []
@@ -48,7 +48,8 @@ class Selection:
             values = row.to_dict()
             cost = values.pop("cost") or {}
             cost.pop("machine", None)
-            flat.append({**{k: v for k, v in cost.items() if k not in values}, **values})
+            size = {"size_mb": row.cost.size_mb} if row.cost else {}
+            flat.append({**{k: v for k, v in cost.items() if k not in values}, **size, **values})
         return pandas.DataFrame(flat).set_index("id")
 
     @property
