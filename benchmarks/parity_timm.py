@@ -16,6 +16,9 @@ CARDS = Path(__file__).resolve().parent.parent / "adapters" / "zoo_torch" / "car
 # Below this many pixels the maps of a network with 32 to 1 are a single position.
 LEAST = 64
 
+# At He's gain HaloNet's attention is all but an argmax: float32 is then as far off its float64 as its outputs spread.
+ATTENTION, CALM = (".q.weight", ".kv.weight"), 0.3
+
 UPSTREAM: dict[str, str] = {}
 
 
@@ -75,6 +78,7 @@ def lively(state: Mapping[str, Any]) -> dict[str, Any]:
             noise = torch.randn(value.shape, generator=generator)
             if key.endswith(".weight"):
                 value = noise * (2 / value[0].numel()) ** 0.5 if value.ndim > 1 else 1 + 0.1 * noise
+                value = CALM * value if key.endswith(ATTENTION) else value
             elif key.endswith((".bias", ".running_mean")):
                 value = 0.1 * noise
             elif value.abs().max() < 1e-2:  # layer scale, zero gains

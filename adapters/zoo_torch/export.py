@@ -23,12 +23,12 @@ import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from zoo.cards import ImagePreprocess, Preprocess
 from zoo.engine import Array
 from zoo.errors import ExportError
 from zoo_torch.onnx_forms import graph_forms
+from zoo_torch.onnx_functions import plain_functions
 
 # A probe that is off by more than this share of the outputs' scale is another function, not rounding.
 # The core's parity check on real tolerances comes after.
@@ -175,7 +175,7 @@ def plain_operators(module: Any) -> Iterator[None]:
         with (
             eager_attention(module),
             graph_forms(module),
-            _DimsFromTheFront(),
+            plain_functions(),
             contextlib.ExitStack() as stack,
         ):
             for pool in pools:
@@ -184,20 +184,6 @@ def plain_operators(module: Any) -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-
-
-class _DimsFromTheFront(TorchFunctionMode):
-    """Inside, repeat_interleave counts its dim from the front.
-
-    TorchScript's exporter adds the rank to a negative one in place (`dim += len(input_sizes)` in
-    symbolic_opset13), so that every -1 of the graph that shares the constant becomes that number.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in (torch.Tensor.repeat_interleave, torch.repeat_interleave) and kwargs.get("dim", 0) < 0:
-            kwargs["dim"] += args[0].ndim
-        return func(*args, **kwargs)
 
 
 def _pool(pool: nn.AdaptiveAvgPool2d, maps: Tensor) -> Tensor:

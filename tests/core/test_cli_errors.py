@@ -324,7 +324,14 @@ def test_pickle_in_place_of_a_run(capsys: Capture) -> None:
 # --- Ctrl-C
 def test_ctrl_c_says_how_to_go_on() -> None:
     arguments = [*TRAIN[:3], "--epochs", "100000", "-o", "runs/mine"]
-    child = subprocess.Popen([sys.executable, "-m", "zoo.cli", *arguments], stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "zoo.cli", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored in a shell's background job
+    )
     deadline = time.monotonic() + 60
     while not list(Path().glob("runs/mine/checkpoints/epoch-*")) and time.monotonic() < deadline:
         time.sleep(0.05)

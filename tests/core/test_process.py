@@ -263,11 +263,15 @@ def test_close_ends_idle_and_busy_workers(env: dict[str, str]) -> None:
 
 
 def test_an_interrupt_ends_the_worker_and_goes_on(worker: Worker) -> None:
-    """Ctrl-C arrives while the parent waits."""
+    """Ctrl-C arrives while the parent waits. A shell starts background jobs with SIGINT ignored: not in here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        worker.call("faulty:hang")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            worker.call("faulty:hang")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not worker.alive and gone(worker.pid)
 
 
