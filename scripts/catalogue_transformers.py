@@ -79,24 +79,12 @@ SHORT: dict[str, tuple[str, str, int, str, tuple[str, ...], str, str]] = {
 }
 
 
-# By hub id: (class, what its config.json has beside the class's defaults, family, paper, licence on its page).
-IMAGES: dict[str, tuple[str, dict[str, Any], str, str, str]] = {
-    "google/vit-base-patch16-224": ("ViT", {}, "vit", "https://arxiv.org/abs/2010.11929", "apache-2.0"),
-    "microsoft/resnet-50": ("ResNet", {}, "resnet", "https://arxiv.org/abs/1512.03385", "apache-2.0"),
-    "facebook/convnext-tiny-224": (
-        "ConvNext",
-        {},
-        "convnext",
-        "https://arxiv.org/abs/2201.03545",
-        "apache-2.0",
-    ),
-    "microsoft/swin-tiny-patch4-window7-224": (
-        "Swin",
-        {},
-        "swin",
-        "https://arxiv.org/abs/2103.14030",
-        "apache-2.0",
-    ),
+# Image classifiers by hub id: (family, paper, licence on its page).
+IMAGES: dict[str, tuple[str, str, str]] = {
+    "google/vit-base-patch16-224": ("vit", "https://arxiv.org/abs/2010.11929", "apache-2.0"),
+    "microsoft/resnet-50": ("resnet", "https://arxiv.org/abs/1512.03385", "apache-2.0"),
+    "facebook/convnext-tiny-224": ("convnext", "https://arxiv.org/abs/2201.03545", "apache-2.0"),
+    "microsoft/swin-tiny-patch4-window7-224": ("swin", "https://arxiv.org/abs/2103.14030", "apache-2.0"),
 }
 NOTES = {
     "vit": "GELU is exact (erf).",
@@ -143,10 +131,12 @@ def photographs() -> Iterator[dict[str, Any]]:
     import transformers
 
     from zoo_hf.image_anatomy import anatomy_of
+    from zoo_hf.published import STATED
 
-    for repo, (name, values, family, paper, licence) in IMAGES.items():
-        config = getattr(transformers, f"{name}Config")(num_labels=1000, **values)
-        kind = getattr(transformers, f"{name}ForImageClassification")
+    for repo, (family, paper, licence) in IMAGES.items():
+        values = STATED[repo]["config.json"]
+        config = transformers.CONFIG_MAPPING[values["model_type"]](num_labels=values["num_labels"])
+        kind = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(config)]
         params, macs_g = count(kind, config, IMAGE, 224)
         yield {
             "framework": FRAMEWORK,

@@ -43,9 +43,12 @@ class Entry:
 
     @property
     def id(self) -> str:
-        """What `zoo.get` takes: `torch:timm/resnet50@a1_in1k`."""
+        """What `zoo.get` takes: `torch:timm/resnet50@a1_in1k`; without the tag of a model's only weights where that
+        says nothing: a hub repository's main branch, a preset's own name.
+        """
         tag = self.weights.tag if self.weights else "none"
-        return self.card.id if tag == "default" else f"{self.card.id}@{tag}"
+        said = len(self.card.weights) > 1 or tag not in ("main", self.card.name.rpartition("/")[2])
+        return f"{self.card.id}@{tag}" if said and tag != "default" else self.card.id
 
     @property
     def top1(self) -> float | None:

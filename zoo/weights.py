@@ -38,8 +38,13 @@ def mirrored(file: str, *, sha256: str | None = None) -> Path | None:
     return path
 
 
-def unavailable(file: str, url: str | None, cause: BaseException | str) -> WeightsUnavailableError:
-    """The error for weights that cannot be reached: names the file, the URL and the mirror."""
+def unavailable(
+    file: str, url: str | None, cause: BaseException | str, *, configured: bool = False
+) -> WeightsUnavailableError:
+    """The error for weights that cannot be reached: names the file, the URL and the mirror.
+
+    configured: the network's own configuration comes from there as well, so random weights need it too.
+    """
     folder = mirror()
     where = f"{MIRROR}={folder} does not hold it" if folder else f"{MIRROR} is not set"
     reason = str(cause).strip().splitlines()
@@ -47,6 +52,10 @@ def unavailable(file: str, url: str | None, cause: BaseException | str) -> Weigh
         f"cannot reach the weights {file}"
         + (f" ({url})" if url else "")
         + f": {reason[0][:200] if reason else type(cause).__name__}; {where}. "
-        f"Put {file} into a folder and set {MIRROR} to it, give a local file with weights=PATH, "
-        "or use weights='none' for random ones."
+        f"Put {file} into a folder and set {MIRROR} to it"
+        + (
+            ", or give a local folder by its path. Random weights need its configuration from there, too."
+            if configured
+            else ", give a local file with weights=PATH, or use weights='none' for random ones."
+        )
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from zoo.cards import ImagePreprocess, Preprocess, TextPreprocess
 from zoo.engine import Adapter, LoadRequest
 from zoo.errors import InputError, ModelFileError, UnknownModelError
 from zoo_hf import images, processors
-from zoo_hf.published import PUBLISHED
+from zoo_hf.published import PUBLISHED, STATED
 from zoo_torch import folders, texts
 from zoo_torch.engine import TorchEngine
 
@@ -38,7 +40,15 @@ class HuggingFaceAdapter(Adapter):
     def load(self, request: LoadRequest) -> TorchEngine:
         if (published := PUBLISHED.get(request.name)) is not None:
             return texts.load(request, published)
-        folder = self._folder(request)
+        if request.weights == texts.RANDOM and (stated := STATED.get(request.name)) is not None:
+            with tempfile.TemporaryDirectory(prefix="zoo-stated-") as work:
+                for name, values in stated.items():
+                    (Path(work) / name).write_text(json.dumps(values), encoding="utf-8")
+                return self._read(Path(work), request)
+        return self._read(self._folder(request), request)
+
+    def _read(self, folder: Path, request: LoadRequest) -> TorchEngine:
+        """The classifier or text network that a folder's config names."""
         config = folders.read_config(folder)
         photographs = type(config) in images.CLASSES
         if photographs and (not reads_texts(config) or (folder / processors.FILE).is_file()):
@@ -68,7 +78,7 @@ class HuggingFaceAdapter(Adapter):
             raise UnknownModelError(
                 f"no folder {request.name}: give a local folder, or a hub id such as org/name"
             )
-        return zoo_weights.mirrored(request.name) or folders.snapshot(request.name)
+        return zoo_weights.mirrored(request.name) or folders.snapshot(request.name, configured=True)
 
     def rebuild(self, architecture: Mapping[str, Any], preprocess: Preprocess) -> TorchEngine:
         kind = architecture.get("kind")

@@ -1,10 +1,14 @@
-"""Published text checkpoints that have a short name: each its hub id and its config.json on the hub, in full.
+"""Published checkpoints that are listed: what their config.json on the hub says, so that random weights need no hub.
 
-With weights "none" the network is made from these, without any file: transformers' class defaults are other
-models at times (`XLNetConfig()` is the large one, `RobertaConfig()` has 512 positions).
+PUBLISHED: text encoders that have a short name, each with its hub id and its config in full, since transformers'
+class defaults are other models at times (`XLNetConfig()` is the large one, `RobertaConfig()` has 512 positions).
+STATED: checkpoints listed by their hub id, as the files that a folder of theirs would hold. Their networks are
+their class's defaults; a test builds each.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from zoo_torch.texts import BERT_BASE, Published
 
@@ -91,4 +95,38 @@ PUBLISHED = {
     "roberta": ROBERTA,
     "xlnet": XLNET,
     "all-minilm-l6-v2": MINILM,
+}
+
+_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+_BICUBIC = 3  # PIL's number
+# Liu et al. 2022: below 384 pixels the shorter side is resized to size / crop_pct, then cropped.
+_CONVNEXT = {
+    "image_processor_type": "ConvNextImageProcessor",
+    "size": {"shortest_edge": 224},
+    "crop_pct": 0.875,
+}
+
+
+def _photographs(model_type: str, **processor: Any) -> dict[str, dict[str, Any]]:
+    """The files of a classifier of ImageNet-1k's classes: its config, its processor's settings."""
+    return {
+        "config.json": {"model_type": model_type, "num_labels": 1000},
+        "preprocessor_config.json": processor,
+    }
+
+
+STATED: dict[str, dict[str, dict[str, Any]]] = {
+    "distilbert/distilbert-base-uncased-finetuned-sst-2-english": {
+        "config.json": {
+            "model_type": "distilbert",
+            "architectures": ["DistilBertForSequenceClassification"],
+            "num_labels": 2,
+        }
+    },
+    "google/vit-base-patch16-224": _photographs("vit", image_processor_type="ViTImageProcessor"),
+    "microsoft/resnet-50": _photographs("resnet", **_CONVNEXT, **_IMAGENET, resample=_BICUBIC),
+    "facebook/convnext-tiny-224": _photographs("convnext", **_CONVNEXT, **_IMAGENET, resample=_BICUBIC),
+    "microsoft/swin-tiny-patch4-window7-224": _photographs(
+        "swin", image_processor_type="ViTImageProcessor", **_IMAGENET, resample=_BICUBIC
+    ),
 }

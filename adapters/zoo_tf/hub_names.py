@@ -85,7 +85,8 @@ def _preset(preset: str, handle: str, request: LoadRequest, device: str) -> Kera
             with captured_stderr():
                 folder = _download(preset, weights=request.weights != "none")
         except Exception as error:  # kagglehub raises its own kinds, requests' and ValueError
-            raise unavailable(preset, KAGGLE + handle.removeprefix("kaggle://"), error) from error
+            url = KAGGLE + handle.removeprefix("kaggle://")
+            raise unavailable(preset, url, error, configured=True) from error
     return hub_folders.load(folder, request, device=device)
 
 
@@ -112,6 +113,6 @@ def _hub(name: str, request: LoadRequest, device: str) -> KerasEngine:
         except ZooError:
             raise
         except Exception as error:  # the hub's client raises its own kinds
-            raise unavailable(name, HUB + name, error) from error
+            raise unavailable(name, HUB + name, error, configured=True) from error
         folder = Path(place)
     return hub_folders.load(folder, request, device=device)

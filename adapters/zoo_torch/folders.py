@@ -26,15 +26,17 @@ from zoo.model_folder import CONFIG, WANTED, check_weights, stated_length
 from zoo_torch.anatomy import seeded
 
 
-def snapshot(repo: str) -> Path:
+def snapshot(repo: str, *, configured: bool = False) -> Path:
     """The folder of a hub repository, downloaded where it is not in the hub's cache yet.
 
-    Raises WeightsUnavailableError where it cannot be reached.
+    configured: what the network is comes from there too. Raises WeightsUnavailableError where it cannot be reached.
     """
     try:
         return Path(huggingface_hub.snapshot_download(repo, allow_patterns=list(WANTED)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise zoo_weights.unavailable(repo, f"https://huggingface.co/{repo}", error) from error
+        raise zoo_weights.unavailable(
+            repo, f"https://huggingface.co/{repo}", error, configured=configured
+        ) from error
 
 
 def read_config(folder: Path) -> Any:

@@ -68,7 +68,7 @@ def test_top1_is_imagenets_alone() -> None:
     assert [e.top1 for e in entries(Wanted("birdnet"))] == [None]
     (entry,) = entries(Wanted("wordnet"))
     assert entry.top1 is None and entry.weights is not None and entry.weights.value == 91.3
-    assert ids(Wanted("*", "qed", dataset="sst-2")) == ["qed:wordnet@main"]
+    assert ids(Wanted("*", "qed", dataset="sst-2")) == ["qed:wordnet"]
 
 
 def test_unknown_licences_are_permissive_to_nobody() -> None:
@@ -83,7 +83,7 @@ def test_unknown_licences_are_permissive_to_nobody() -> None:
 def test_family_source_and_task() -> None:
     assert ids(Wanted("*", "qed", family="gridnet_v2")) == ["qed:gridnet50_v2@imagenet"]
     assert ids(Wanted("*", "qed", source="QED_hub")) == ["qed:qedhub/grid_net_50_imagenet"]
-    assert ids(Wanted("*", "qed", task="text")) == ["qed:wordnet@main"]
+    assert ids(Wanted("*", "qed", task="text")) == ["qed:wordnet"]
     with pytest.raises(InputError, match="no task 'sound': image or text"):
         entries(Wanted(task="sound"))
 
