@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,17 @@ def narrow(classes: int | None = 5, *, seed: int = 0) -> KerasEngine:
 
 def cut(name: str, last: str) -> KerasEngine:
     """The first blocks of a keras.applications network, up to the layer `last`, as somebody's own model."""
+    kept, blocks = _first_blocks(name, last)
+    app = images.APPLICATIONS[name]
+    with seeded(0):
+        model = keras.models.clone_model(kept)
+    model.set_weights(kept.get_weights())
+    return ADAPTER.wrap(model, preprocess=images.preprocess(app, app.smallest), head="top", blocks=blocks)
+
+
+@functools.cache
+def _first_blocks(name: str, last: str) -> tuple[keras.Model, dict[str, list[str]]]:
+    """The model and its blocks' layers. Building the whole network takes most of a test's time: once."""
     app = images.APPLICATIONS[name]
     with seeded(0):
         whole = images.build(app, size=app.smallest, classes=None)
@@ -61,9 +73,9 @@ def cut(name: str, last: str) -> KerasEngine:
     blocks: dict[str, list[str]] = {}
     backbone = keras.Model(model.inputs, average)
     owners = images.blocks_of(backbone, app)
-    for layer, name in layer_names(backbone).items():
-        blocks.setdefault(owners[name], []).append(layer)
-    return ADAPTER.wrap(model, preprocess=images.preprocess(app, app.smallest), head="top", blocks=blocks)
+    for layer, owner in layer_names(backbone).items():
+        blocks.setdefault(owners[owner], []).append(layer)
+    return model, blocks
 
 
 def own_model(*, seed: int = 3) -> keras.Model:
