@@ -24,7 +24,7 @@ demo: $(STAMP)
 	@$(BIN)/zoo predict runs/demo/model.onnx "my parcel never came"
 
 # One pytest process for the core and one for each framework: two frameworks in one process abort each other.
-test: test-docs test-core test-torch test-tf test-hf
+test: test-docs test-tf test-core test-torch test-hf
 
 test-docs test-core test-torch test-tf test-hf: test-%: $(STAMP)
 	@echo "== tests/$*"
