@@ -14,7 +14,7 @@ from PIL import Image
 from zoo.cost import machine
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
-_TITLE = "# Measured speed\n\nEach section is written by the script it names, on the machine it names.\n"
+_TITLE = "# Measured\n\nEach section is written by the script it names, on the machine it names.\n"
 
 
 @dataclass(frozen=True)
