@@ -103,11 +103,10 @@ def _examine(source: str, item: str, folder: Path, stage: Any) -> dict[str, Any]
         raise AssertionError(
             f"features change by {share:.1e} of their size between inputs: parity proves nothing"
         )
-    values = sum(value.size for value in model.state().values())
     return {
         "id": name,
         "exporter": exported.provenance["exporter"],
-        "values": values,
+        "values": sum(value.size for value in model.state().values()),
         "spread_share": share,
         **figures,
     }
