@@ -46,9 +46,9 @@ def find_heads(module: Any) -> Heads:
     """The classifiers of a network made with classes. Raises InputError where timm gives it none."""
     names = {id(part): name for name, part in module.named_modules()}
     listed = list(_flat(module.get_classifier())) if hasattr(module, "get_classifier") else []
-    found = [_last_layer(part, names.get(id(part), "")) for part in listed]
-    ends = [end for end in found if end is not None]
-    if not ends or len(ends) != len(found):
+    found = [_last_layers(part, names.get(id(part), "")) for part in listed]
+    ends = [end for layers in found for end in layers]
+    if not ends or not all(found):
         raise InputError(
             f"timm's {type(module).__name__} takes no classifier: it gives a map of tokens to another model, no "
             "features of an image"
@@ -68,14 +68,22 @@ def _flat(given: Any) -> Iterator[nn.Module]:
         yield given
 
 
-def _last_layer(part: nn.Module, path: str) -> tuple[str, Any] | None:
-    """The last Linear (or 1x1 convolution) inside a classifier, with its path."""
+def _last_layers(part: nn.Module, path: str) -> list[tuple[str, Any]]:
+    """The last Linear (or 1x1 convolution) inside a classifier, with its path, and those that stand beside it.
+
+    Beside it stands a layer of the very same shape (RepViT's second head, for distillation): one before it would
+    give what it takes.
+    """
     layers = [
         (f"{path}.{name}".strip("."), layer)
         for name, layer in part.named_modules()
         if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))
     ]
-    return layers[-1] if layers else None
+    shapes = [tuple(layer.weight.shape[:2]) for _, layer in layers]
+    beside = bool(shapes) and shapes[-1][0] != shapes[-1][1]
+    return [
+        pair for pair, shape in zip(layers, shapes, strict=True) if beside and shape == shapes[-1]
+    ] or layers[-1:]
 
 
 def read(module: Any) -> tuple[Anatomy, Heads]:

@@ -38,6 +38,7 @@ HEADS = {
     "resnetv2_50": 32,
     "test_mambaout": 64,
     "deit_tiny_distilled_patch16_224": 32,
+    "repvit_m1": 32,
     "efficientvim_m1": 64,
     "volo_d1_224": 32,
 }
