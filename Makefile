@@ -48,7 +48,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/export.py --record
 	$(BIN)/python benchmarks/preprocessing.py --record
 
-# Is every model what it claims to be? About an hour; goes on where it stopped.
+# Is every model what it claims to be? An hour or two; goes on where it stopped.
 parity: $(STAMP)
 	$(BIN)/python benchmarks/parity.py --record
 

@@ -243,7 +243,10 @@ def report(sources: list[str], *, record: bool) -> int:
             "torch", "torchvision", "timm", "transformers", "keras", "keras-hub", "onnxruntime"
         )
         body = table(("model", "verdict", "error / spread", "exporter", "M values", "s"), lines)
-        start = "# The parity sweep, line by line\n\nWritten by `python benchmarks/parity.py --record`."
+        start = (
+            "# The parity sweep, line by line\n\nWritten by `python benchmarks/parity.py --record`. A line stays "
+            "until its model is tried again (`--fresh`): seconds may come from several machines."
+        )
         (HERE / "PARITY.md").write_text(f"{start} {versions}\n\n{body}\n", encoding="utf-8")
     return ours
 
