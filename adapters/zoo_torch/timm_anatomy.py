@@ -80,10 +80,9 @@ def _last_layers(part: nn.Module, path: str) -> list[tuple[str, Any]]:
         if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))
     ]
     shapes = [tuple(layer.weight.shape[:2]) for _, layer in layers]
-    beside = bool(shapes) and shapes[-1][0] != shapes[-1][1]
-    return [
-        pair for pair, shape in zip(layers, shapes, strict=True) if beside and shape == shapes[-1]
-    ] or layers[-1:]
+    if not shapes or shapes[-1][0] == shapes[-1][1]:  # square: one before it and one beside it look alike
+        return layers[-1:]
+    return [layer for layer, shape in zip(layers, shapes, strict=True) if shape == shapes[-1]]
 
 
 def read(module: Any) -> tuple[Anatomy, Heads]:
