@@ -172,7 +172,8 @@ def main() -> int:
         missed += [] if kept else [name]
     promises = ", ".join(f"{name} {seconds} s" for name, seconds in WANTED.items())
     text = (
-        f"## Export from Keras\n`python benchmarks/export.py --record`: {options.rounds} interleaved rounds, "
+        f"## Export from Keras\n`python benchmarks/export.py --rounds {options.rounds} --record`: "
+        f"{options.rounds} interleaved rounds, "
         f"each export in a process of its own, the model built beforehand; ONNX Runtime on batches of {BATCH} at "
         f"the network's own size, all files of a network in turn, thread spinning off. Promised: {promises}, and "
         f"no slower in ONNX Runtime than {SAME_SPEED} of the others' files"
