@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from zoo.errors import InputError
+from zoo.recipe import Recipe as Recipe
 
 T = TypeVar("T")
 IMAGE_TASK, TEXT_TASK = "image-classification", "text-classification"
@@ -247,54 +248,6 @@ def fingerprint(value: object) -> str:
     )
     text = json.dumps(plain, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. Formulas are torch.optim's in every framework.
-
-    lr: at its highest.  schedule: "constant" or "cosine" (to 0, Loshchilov & Hutter 2017), after
-    `warmup_epochs` of linear warm-up.  patience: stop after so many epochs without a better validation
-    loss (None: never); the best epoch's weights are kept where there is validation data.
-    clip_norm: largest global gradient norm.  label_smoothing: Szegedy et al. 2016.
-    """
-
-    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
-    lr: float = 1e-3
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    epochs: int = 10
-    batch_size: int = 32
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: float = 0.0
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
-    patience: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        problems = [
-            (
-                self.optimizer not in ("sgd", "adam", "adamw"),
-                f"optimizer {self.optimizer!r}: sgd, adam or adamw",
-            ),
-            (self.schedule not in ("constant", "cosine"), f"schedule {self.schedule!r}: constant or cosine"),
-            (not self.lr > 0, f"lr {self.lr}: must be above 0"),
-            (self.epochs < 1, f"epochs {self.epochs}: must be 1 or more"),
-            (self.batch_size < 1, f"batch_size {self.batch_size}: must be 1 or more"),
-            (not 0 <= self.label_smoothing < 1, f"label_smoothing {self.label_smoothing}: in [0, 1)"),
-            (self.momentum < 0 or self.momentum >= 1, f"momentum {self.momentum}: in [0, 1)"),
-            (self.weight_decay < 0, f"weight_decay {self.weight_decay}: 0 or more"),
-            (self.warmup_epochs < 0, f"warmup_epochs {self.warmup_epochs}: 0 or more"),
-            (
-                self.patience is not None and self.patience < 1,
-                f"patience {self.patience}: 1 or more, or None",
-            ),
-        ]
-        if wrong := [text for bad, text in problems if bad]:
-            raise InputError("a recipe that cannot be trained: " + "; ".join(wrong))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ RESUMABLE = ("train",)
 # Modules of this package and their commands: one that is not called is not imported.
 GROUPS = {
     "models": ("list", "info", "doctor"),
-    "training": ("train", "evaluate", "export", "verify"),
+    "training": ("train",),
+    "shipping": ("evaluate", "export", "verify"),
     "predicting": ("predict",),
     "checking": ("check",),
     "costs": ("bench", "compare"),

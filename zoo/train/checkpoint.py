@@ -26,6 +26,7 @@ from zoo.cards import Recipe
 from zoo.engine import Array
 from zoo.errors import InputError, ModelFileError, TrainingError, WeightsCorruptError
 from zoo.files import atomic_folder
+from zoo.recipe import recipe_from_dict
 from zoo.train.history import Row
 from zoo.train.tensors import read_tensors, write_tensors
 
@@ -119,13 +120,12 @@ def read(folder: Path) -> Checkpoint:
         raise ModelFileError(f"{folder / META} is of another version of backbone-zoo: start the run anew")
     files = meta.pop("files")
     arrays = {name: read_tensors(folder / name, sha256) for name, sha256 in files.items()}
-    recipe = dict(meta.pop("recipe"))
-    recipe["betas"] = tuple(recipe["betas"])
+    recipe = recipe_from_dict(meta.pop("recipe"))
     for name in ("trainable", "losses", "epochs"):
         meta[name] = tuple(meta[name])
     return Checkpoint(
         **meta,
-        recipe=Recipe(**recipe),
+        recipe=recipe,
         state=arrays[STATE],
         training_state=arrays[TRAINING],
         best=arrays.get(BEST),

@@ -1,0 +1,132 @@
+"""`zoo evaluate`, `zoo export`, `zoo verify`: from a trained run to a file that is checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo.cli import tables
+from zoo.cli.options import (
+    DATA_HELP,
+    AsJson,
+    LabelColumn,
+    OnError,
+    OnErrorOption,
+    Partial,
+    PartOption,
+    TextColumn,
+    Threads,
+)
+from zoo.cli.training import open_dataset, quoted, use_threads
+from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from zoo.backbone import Backbone
+    from zoo.graph import OnnxModel
+
+OURS = "Written by Backbone Zoo"
+
+
+def register(app: typer.Typer) -> None:
+    """Put this file's commands on `app`."""
+    app.command("evaluate")(evaluate_command)
+    app.command("export")(export_command)
+    app.command("verify")(verify_command)
+
+
+# --- evaluate
+def evaluate_command(
+    model: Annotated[str, typer.Argument(metavar="RUN|ONNX|ID", help="A saved run, an ONNX file or an id.")],
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
+    preprocess: Annotated[
+        str | None, typer.Option(help="For an ONNX file without metadata: tf, torch, caffe or a JSON file.")
+    ] = None,
+    text_column: TextColumn = None,
+    part: PartOption = None,
+    label_column: LabelColumn = None,
+    on_error: OnErrorOption = OnError.FAIL,
+    threads: Threads = None,
+    json: AsJson = False,
+) -> None:
+    """Accuracy with its interval, macro F1 and log loss on labelled data."""
+    use_threads(threads)
+    from zoo.cards import ImagePreprocess
+    from zoo.cli.opening import open_model
+    from zoo.data import find_parts
+    from zoo.train import evaluate
+
+    opened = open_model(model, preprocess=preprocess, threads=threads)
+    kind = "image" if isinstance(opened.preprocess, ImagePreprocess) else "text"
+    columns = {"text": text_column, "label": label_column, "on_error": on_error.value}
+    judged = find_parts(data).to_judge(part)
+    dataset = open_dataset(judged, kind=kind, classes=opened.labels, **columns)
+    figures = evaluate(opened.predict(dataset.inputs), dataset.targets, dataset.classes)
+    if json:
+        tables.print_json(figures)
+        return
+    low, high = figures["accuracy_low"], figures["accuracy_high"]
+    tables.print_pairs(
+        [
+            ("accuracy", f"{figures['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f})"),
+            ("macro F1", f"{figures['macro_f1']:.3f}"),
+            ("log loss", f"{figures['log_loss']:.3f}"),
+            ("examples", f"{figures['n']} of {dataset.source}"),
+        ]
+    )
+
+
+# --- export
+def export_command(
+    model: Annotated[str, typer.Argument(metavar="RUN|ID", help="A saved run or an id.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The ONNX file.", show_default=False)],
+    partial: Partial = False,
+) -> None:
+    """Write an ONNX file that is checked against the model, and a predict.py beside it."""
+    from zoo.cli.opening import open_backbone
+
+    if output.suffix != ".onnx":
+        raise InputError(f"-o {output}: its name must end in .onnx")
+    opened: Backbone = open_backbone(model, partial=partial)
+    exported: OnnxModel = opened.export(output)
+    lines = [("wrote", str(output)), ("beside it", _script_beside(output)), *provenance_lines(exported)]
+    tables.print_pairs(lines)
+    typer.echo(f"\nNext:\n  zoo verify {quoted(output)}")
+
+
+def _script_beside(model: Path) -> str:
+    """Write predict.py, unless the folder has one that is not ours; says which."""
+    from zoo.graph import write_predict_script
+
+    there = model.parent / "predict.py"
+    if there.exists() and OURS not in there.read_text(encoding="utf-8", errors="replace"):
+        return f"nothing: {there} is yours and stays as it is"
+    return str(write_predict_script(model.parent, model=model.name))
+
+
+def provenance_lines(model: OnnxModel) -> list[tuple[str, str]]:
+    """What an ONNX file says of itself."""
+    said = model.provenance
+    versions = ", ".join(f"{k} {v}" for k, v in said.get("versions", {}).items())
+    lines = [
+        ("model", str(said.get("id", ""))),
+        ("classes", str(model.num_classes or "no head")),
+        ("exporter", str(said.get("exporter", ""))),
+        ("versions", versions),
+        ("opset", str(said.get("opset", ""))),
+    ]
+    return [(name, value) for name, value in lines if value]
+
+
+# --- verify
+def verify_command(file: Annotated[Path, typer.Argument(metavar="FILE.onnx")], json: AsJson = False) -> None:
+    """Run the input that the file carries and compare with the outputs that belong to it."""
+    from zoo.graph import OnnxModel, verify
+
+    figures = verify(file)
+    if json:
+        tables.print_json(figures)
+        return
+    lines = [(f"error of {name}", f"{value:.2g}") for name, value in figures.items()]
+    tables.print_pairs([("verified", str(file)), *provenance_lines(OnnxModel(file)), *lines])
