@@ -17,7 +17,7 @@ from zoo.data.sources import Data, OnError
 from zoo.engine import Array, Engine, LoadRequest
 from zoo.errors import HeadMissingError, InputError
 from zoo.graph import OnnxModel
-from zoo.train import FeatureCache, History
+from zoo.train import CHECKPOINT_SECONDS, FeatureCache, History
 from zoo.train import check_head as _check_head
 from zoo.train import evaluate as _evaluate
 from zoo.train import export as _export
@@ -118,6 +118,8 @@ class Backbone:
         *,
         run_dir: str | Path | None = None,
         resume: bool = False,
+        override: bool = False,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         cached: bool = True,
         on_error: OnError = "fail",
         progress: bool = True,
@@ -127,8 +129,9 @@ class Backbone:
         Data that comes in parts is used as given: the train part trains, the validation part validates
         (unless validation is given), the test part is not touched.
         A head that is missing or of another number of classes is replaced first (seed: recipe.seed); the
-        labels become the data's classes. run_dir: gets a checkpoint every epoch (resume goes on from them)
-        and in the end what `zoo.load` reads. cached: with every block frozen, train the head on features
+        labels become the data's classes. run_dir: gets checkpoints, at the end of each epoch and every
+        `checkpoint_seconds` (resume goes on from them; override: with another recipe), and in the end what
+        `zoo.load` reads. cached: with every block frozen, train the head on features
         computed once. on_error: "skip" leaves out files that cannot be read, which the Dataset names.
         """
         data, held = self._open(train, validation, on_error)
@@ -143,6 +146,8 @@ class Backbone:
             recipe,
             run_dir=folder,
             resume=resume,
+            override=override,
+            checkpoint_seconds=checkpoint_seconds,
             cache=FeatureCache() if cached else None,
             model_id=str(self.id),
             versions=self.versions(),

@@ -155,6 +155,13 @@ class Engine(ABC):
     def load_training_state(self, state: Mapping[str, Array]) -> None:
         """Take back what `training_state` gave; `start_training` with the same recipe comes first."""
 
+    def numerics(self) -> dict[str, str]:
+        """What the bits of training depend on beside the recipe: threads, device, layout, versions.
+
+        Kept in checkpoints: a run that is resumed with others goes on, with a warning that names them.
+        """
+        return {}
+
     # --- state
     @abstractmethod
     def state(self) -> dict[str, Array]:

@@ -148,7 +148,7 @@ def test_a_nan_loss_stops_names_step_and_rate_and_puts_good_weights_back(tmp_pat
     with pytest.raises(DivergedError, match=r"the loss became nan at step 8 \(epoch 2\).*rate was 0.05") as e:
         fit(engine, images(70), None, recipe, run_dir=tmp_path, progress=False)
     assert "the weights of epoch 1 were put back" in str(e.value) and str(tmp_path) in str(e.value)
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["epoch-0001"]
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000005"]
     assert all(np.array_equal(engine.state()[k], v) for k, v in good.state().items())
 
 

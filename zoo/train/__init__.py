@@ -2,6 +2,7 @@
 
 from zoo.train.features import FeatureCache, backbone_graph, export
 from zoo.train.history import History
+from zoo.train.loop import CHECKPOINT_SECONDS
 from zoo.train.metrics import evaluate, paired_interval, softmax, wilson_interval
 from zoo.train.schedule import rate
 from zoo.train.store import load, read_meta, save
@@ -9,6 +10,7 @@ from zoo.train.tensors import weights_hash
 from zoo.train.training import check_head, fit, fit_head
 
 __all__ = [
+    "CHECKPOINT_SECONDS",
     "FeatureCache",
     "History",
     "backbone_graph",

@@ -5,6 +5,7 @@ One loop over both, so that order, batches, schedule, early stopping, checkpoint
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import SupportsFloat, TypeAlias
@@ -13,28 +14,40 @@ import numpy as np
 
 from zoo.cards import Preprocess, Recipe
 from zoo.data import Input, batches
-from zoo.engine import HEAD, HEAD_BIAS, HEAD_WEIGHT, Array, Batch, Engine
+from zoo.engine import HEAD_BIAS, HEAD_WEIGHT, Array, Batch, Engine
 from zoo.train.metrics import log_softmax
 from zoo.train.optim import Optimizer
+from zoo.train.schedule import block_rates
 
-Source: TypeAlias = Callable[[Array, int], Iterator[tuple[Array, Batch]]]
-"""(order int64 [N], batch size) -> (indices, batch), the last, partial batch included."""
+Source: TypeAlias = Callable[[Array, int, int], Iterator[tuple[Array, Batch]]]
+"""(order int64 [N], batch size, epoch from 0) -> (indices, batch), the last, partial batch included."""
 
 
 class Learner(ABC):
     """state: everything that training may change and that best weights are restored from, copies."""
 
     @abstractmethod
-    def batches(self, order: Array, batch_size: int) -> Iterator[tuple[Array, Batch]]:
-        """Training examples in this order: their indices, and the arrays."""
+    def batches(self, order: Array, batch_size: int, epoch: int) -> Iterator[tuple[Array, Batch]]:
+        """Training examples in this order: their indices, and the arrays (augmented for this epoch)."""
 
     @abstractmethod
-    def start(self, recipe: Recipe) -> None:
-        """A fresh optimizer."""
+    def start(self, recipe: Recipe, trainable: Sequence[str]) -> None:
+        """A fresh optimizer over these blocks and the head; the others are frozen."""
 
     @abstractmethod
-    def step(self, batch: Batch, targets: Array, lr: float) -> SupportsFloat:
-        """One step on soft targets float32 [N, C]; the loss before it, perhaps not computed yet."""
+    def step(self, batch: Batch, targets: Array, lr: float, weights: Array | None = None) -> SupportsFloat:
+        """One step on soft targets float32 [N, C]; the loss before it, perhaps not computed yet.
+
+        weights: float32 [N], for the weighted mean; None: all 1.
+        """
+
+    @abstractmethod
+    def release(self, trainable: Sequence[str]) -> None:
+        """Training is over, however it ended: these blocks count as trainable again."""
+
+    def numerics(self) -> dict[str, str]:
+        """What the bits of the result depend on beside the recipe: threads, device, versions."""
+        return {"numpy": np.__version__}
 
     @abstractmethod
     def validation_logits(self) -> Array | None:
@@ -52,7 +65,7 @@ class Learner(ABC):
 
 def preprocessed(inputs: Sequence[Input], preprocess: Preprocess) -> Source:
     """Decode and preprocess in threads ahead of the network, again in each epoch."""
-    return lambda order, size: batches(inputs, preprocess, batch_size=size, order=order)
+    return lambda order, size, _epoch: batches(inputs, preprocess, batch_size=size, order=order)
 
 
 class NetworkLearner(Learner):
@@ -64,25 +77,38 @@ class NetworkLearner(Learner):
         self.engine, self._train = engine, train
         self._validation, self._validation_size = validation, validation_size
 
-    def batches(self, order: Array, batch_size: int) -> Iterator[tuple[Array, Batch]]:
+    def batches(self, order: Array, batch_size: int, epoch: int) -> Iterator[tuple[Array, Batch]]:
         """From the source."""
-        return self._train(order, batch_size)
+        return self._train(order, batch_size, epoch)
 
-    def start(self, recipe: Recipe) -> None:
-        """Over what is trainable now."""
-        self._batch_size, self._names = recipe.batch_size, (*self.engine.trainable, HEAD)
+    def start(self, recipe: Recipe, trainable: Sequence[str]) -> None:
+        """In the engine."""
+        self._recipe = recipe
+        self.engine.set_trainable(trainable)
         self.engine.start_training(recipe)
 
-    def step(self, batch: Batch, targets: Array, lr: float) -> SupportsFloat:
-        """One rate for every trainable block and the head."""
-        return self.engine.train_step(batch, targets, lr=dict.fromkeys(self._names, lr))
+    def step(self, batch: Batch, targets: Array, lr: float, weights: Array | None = None) -> SupportsFloat:
+        """A rate for every trainable block and the head."""
+        rates = block_rates(self._recipe, lr, self.engine.blocks, self.engine.trainable)
+        return self.engine.train_step(batch, targets, lr=rates, weights=weights)
+
+    def release(self, trainable: Sequence[str]) -> None:
+        """Where the last phase trained other blocks; the optimizer is gone then."""
+        if tuple(trainable) != self.engine.trainable:
+            self.engine.set_trainable(trainable)
+
+    def numerics(self) -> dict[str, str]:
+        """The engine's too."""
+        return super().numerics() | self.engine.numerics()
 
     def validation_logits(self) -> Array | None:
         """In inference mode."""
         if self._validation is None:
             return None
         order = np.arange(self._validation_size)
-        return np.concatenate([self.engine.logits(b) for _, b in self._validation(order, self._batch_size)])
+        return np.concatenate(
+            [self.engine.logits(b) for _, b in self._validation(order, self._recipe.batch_size, 0)]
+        )
 
     def state(self) -> dict[str, Array]:
         """The engine's."""
@@ -113,24 +139,26 @@ class HeadLearner(Learner):
         self.values = {HEAD_WEIGHT: np.array(weight, np.float32), HEAD_BIAS: np.array(bias, np.float32)}
         self._features, self._validation = features, validation
 
-    def batches(self, order: Array, batch_size: int) -> Iterator[tuple[Array, Batch]]:
+    def batches(self, order: Array, batch_size: int, epoch: int) -> Iterator[tuple[Array, Batch]]:
         """Rows of the features."""
         for start in range(0, len(order), batch_size):
             index = order[start : start + batch_size]
             yield index, {"features": self._features[index]}
 
-    def start(self, recipe: Recipe) -> None:
-        """In numpy."""
+    def start(self, recipe: Recipe, trainable: Sequence[str]) -> None:
+        """In numpy; there is nothing but the head."""
         self._optimizer = Optimizer(recipe)
 
-    def step(self, batch: Batch, targets: Array, lr: float) -> float:
+    def step(self, batch: Batch, targets: Array, lr: float, weights: Array | None = None) -> float:
         """Mean cross-entropy; its gradient by the logits is (p - t) / N where the rows of t sum to 1."""
         features = batch["features"]
         log_p = log_softmax(self._logits(features))
-        slope = ((np.exp(log_p) - targets) / len(targets)).astype(np.float32)
+        share = np.ones(len(targets)) if weights is None else weights.astype(np.float64)
+        share = share[:, None] / share.sum()
+        slope = ((np.exp(log_p) - targets) * share).astype(np.float32)
         gradients = {HEAD_WEIGHT: slope.T @ features, HEAD_BIAS: slope.sum(axis=0)}
         self._optimizer.update(self.values, gradients, dict.fromkeys(self.values, lr))
-        return float(-(targets * log_p).sum(axis=1).mean())
+        return float(-(targets * log_p * share).sum())
 
     def _logits(self, features: Array) -> Array:
         logits: Array = features @ self.values[HEAD_WEIGHT].T + self.values[HEAD_BIAS]
@@ -147,6 +175,13 @@ class HeadLearner(Learner):
     def load_state(self, state: Mapping[str, Array]) -> None:
         """The head alone."""
         self.values = {name: np.array(state[name]) for name in self.values}
+
+    def release(self, trainable: Sequence[str]) -> None:
+        """Nothing was frozen for it."""
+
+    def numerics(self) -> dict[str, str]:
+        """Threads of numpy's matrix products as the environment sets them."""
+        return super().numerics() | {"threads": os.environ.get("OMP_NUM_THREADS", "default")}
 
     def training_state(self) -> dict[str, Array]:
         """The optimizer's."""

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from zoo.cards import (
     Preprocess,
@@ -20,6 +23,7 @@ from zoo.cards import (
     preprocess_to_dict,
 )
 from zoo.data import Dataset, train_tokenizer
+from zoo.data.dataset import listing
 from zoo.engine import HEAD_BIAS, HEAD_WEIGHT, Array, Engine, draw_head
 from zoo.errors import DataError, HeadMissingError, InputError
 from zoo.train import checkpoint as checkpoints
@@ -27,7 +31,8 @@ from zoo.train.checkpoint import Checkpoint
 from zoo.train.features import FeatureCache, backbone_graph, backbone_key, can_be_cached, features_of
 from zoo.train.history import History
 from zoo.train.learner import HeadLearner, Learner, NetworkLearner, preprocessed
-from zoo.train.loop import Plan, run
+from zoo.train.lock import only_run_in
+from zoo.train.loop import CHECKPOINT_SECONDS, Plan, run
 
 SMALL_VOCABULARY = 8000
 """Entries of a tokenizer that is trained here: more would hardly be seen in a data set of labelled texts."""
@@ -41,6 +46,8 @@ def fit(
     *,
     run_dir: Path | None = None,
     resume: bool = False,
+    override: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     cache: FeatureCache | None = None,
     model_id: str = "",
     versions: Mapping[str, str] | None = None,
@@ -49,53 +56,83 @@ def fit(
     """Train what is trainable; afterwards the engine holds the best epoch's weights (or the last one's).
 
     validation: with the classes of `train`.  run_dir: gets checkpoints/ and history.jsonl.  resume: go on
-    from the newest whole checkpoint there, its freeze state included; without any, start.
+    from the newest whole checkpoint there, its freeze state included; without any, start.  override: with
+    another recipe from there on.  checkpoint_seconds: between checkpoints within an epoch (0: each step).
     cache: train a linear head on a frozen backbone's cached features (model_id and versions name its graph);
     None: always through the engine.  Raises HeadMissingError, InputError, DataError, DivergedError,
     TrainingError, StorageError.
     """
     check_head(engine, len(train.classes))
-    resumed = _resumed(run_dir, resume=resume)
-    preprocess = _with_tokenizer(engine.preprocess, train, resumed)
-    trainable = engine.trainable if resumed is None else resumed.trainable
-    key = None
-    if cache is not None and not trainable and can_be_cached(engine):
-        key = backbone_key(engine, preprocess, versions or {})
-    identity = _identity(engine, preprocess, key, train, validation)
-    if resumed is not None:
-        checkpoints.check_resumable(resumed, recipe, identity)
-    engine.preprocess = preprocess
-    engine.set_trainable(trainable)
-    plan = _plan(engine, train, validation, run_dir, identity, progress=progress)
-    if key is None or cache is None:
-        return run(_network(engine, train, validation), recipe, plan, resumed)
-    graph = functools.cache(lambda: backbone_graph(engine, key, model_id=model_id, versions=versions or {}))
-    features = [
-        None if data is None else features_of(graph, engine.feature_dim, key, data, cache)
-        for data in (train, validation)
-    ]
-    return _fit_head_of(engine, features, recipe, plan, resumed)
+    check_examples(train, recipe)
+    with only_run_in(run_dir):
+        resumed = _resumed(run_dir, resume=resume)
+        return _fit(
+            engine, train, validation, recipe, resumed,
+            settings=Settings(run_dir, override, checkpoint_seconds, progress),
+            cached=None if cache is None else Cached(cache, model_id, versions or {}),
+        )  # fmt: skip
 
 
-def _plan(
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Of a run, beside its recipe: as `fit` takes them."""
+
+    run_dir: Path | None
+    override: bool
+    checkpoint_seconds: float
+    progress: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Cached:
+    """Where features are kept, and what names the graph that computes them."""
+
+    features: FeatureCache
+    model_id: str
+    versions: Mapping[str, str]
+
+
+def _fit(
     engine: Engine,
     train: Dataset,
     validation: Dataset | None,
-    run_dir: Path | None,
-    identity: Mapping[str, str],
+    recipe: Recipe,
+    resumed: Checkpoint | None,
     *,
-    progress: bool,
-) -> Plan:
-    return Plan(
+    settings: Settings,
+    cached: Cached | None,
+) -> History:
+    preprocess = _with_tokenizer(engine.preprocess, train, resumed)
+    trainable = engine.trainable if resumed is None else resumed.trainable
+    key = None
+    if cached is not None and not trainable and recipe.augment == "none" and can_be_cached(engine):
+        key = backbone_key(engine, preprocess, cached.versions)
+    identity = _identity(engine, preprocess, key, train, validation)
+    if resumed is not None:
+        checkpoints.check_resumable(resumed, recipe, identity, override=settings.override)
+    engine.preprocess = preprocess
+    engine.set_trainable(trainable)
+    plan = Plan(
         train.targets,
         len(train.classes),
         None if validation is None else validation.targets,
-        run_dir,
+        settings.run_dir,
         identity,
         engine.trainable,
         preprocess_to_dict(engine.preprocess),
-        progress,
+        settings.progress,
+        settings.checkpoint_seconds,
     )
+    if key is None or cached is None:
+        return run(_network(engine, train, validation), recipe, plan, resumed)
+    graph = functools.cache(
+        lambda: backbone_graph(engine, key, model_id=cached.model_id, versions=cached.versions)
+    )
+    features = [
+        None if data is None else features_of(graph, engine.feature_dim, key, data, cached.features)
+        for data in (train, validation)
+    ]
+    return _fit_head_of(engine, features, recipe, plan, resumed)
 
 
 def fit_head(
@@ -132,6 +169,22 @@ def check_head(engine: Engine, num_classes: int) -> None:
         raise DataError(
             f"the model's head has {engine.num_classes} classes and the data {num_classes}: "
             f"replace_head(num_classes={num_classes}) makes a fitting one"
+        )
+
+
+def check_examples(train: Dataset, recipe: Recipe) -> None:
+    """Raises DataError where a class has no example; warns where a batch is more than there are."""
+    counts = np.bincount(train.targets, minlength=len(train.classes))
+    if absent := [name for name, n in zip(train.classes, counts, strict=True) if n == 0 and len(train)]:
+        raise DataError(
+            f"{listing(absent)} {'has' if len(absent) == 1 else 'have'} no example in the training part: what "
+            "is not shown cannot be learnt. Add examples, or leave the class out of the data."
+        )
+    if recipe.batch_size > len(train) > 0:
+        warnings.warn(
+            f"batch_size {recipe.batch_size} is more than the {len(train)} training examples: each epoch is one "
+            f"step on all of them. A smaller one, such as {max(1, len(train) // 4)}, takes more steps.",
+            stacklevel=3,
         )
 
 
