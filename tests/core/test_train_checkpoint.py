@@ -100,10 +100,10 @@ def test_training_on_cached_features_resumes_to_the_same_bits(
     expected = train(whole, run_dir=tmp_path / "whole")
     step, count = HeadLearner.step, iter(range(10**6))
 
-    def stopping(self: HeadLearner, batch: Batch, targets: Array, lr: float) -> float:
+    def stopping(self: HeadLearner, batch: Batch, targets: Array, lr: float, weights: Array | None) -> float:
         if next(count) == 13:
             raise RuntimeError("stopped by the test")
-        return step(self, batch, targets, lr)
+        return step(self, batch, targets, lr, weights)
 
     monkeypatch.setattr(HeadLearner, "step", stopping)
     with pytest.raises(RuntimeError):
@@ -138,10 +138,10 @@ def test_an_early_stop_is_remembered(tmp_path: Path) -> None:
 
 
 def test_the_last_two_are_kept_and_what_a_kill_left_is_swept_away(tmp_path: Path) -> None:
-    leftover = tmp_path / "checkpoints" / ".epoch-0001.abc"
+    leftover = tmp_path / "checkpoints" / ".step-00000005.abc"
     leftover.mkdir(parents=True)
     train(toy(), run_dir=tmp_path)
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["epoch-0004", "epoch-0005"]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000020", "step-00000025"]
 
 
 def test_the_best_weights_survive_their_own_checkpoint(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_the_best_weights_survive_their_own_checkpoint(tmp_path: Path) -> None:
     engine, again = toy(free=0), toy(free=0)
     history = fit(engine, images(70), held, recipe, run_dir=tmp_path, progress=False)
     assert history.best_epoch is not None and history.best_epoch < 4
-    assert (tmp_path / "checkpoints" / "epoch-0005" / "best.safetensors").is_file()
+    assert (tmp_path / "checkpoints" / "step-00000025" / "best.safetensors").is_file()
     fit(again, images(70), held, recipe, run_dir=tmp_path, resume=True, progress=False)
     assert same(engine.state(), again.state())
 
@@ -195,11 +195,11 @@ def test_a_run_is_never_written_over_by_another(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(name: str, how: str, tmp_path: Path) -> None:
     whole, resumed = toy(), toy()
     train(whole, run_dir=tmp_path)
-    damage(tmp_path / "checkpoints" / "epoch-0005" / name, how)
-    with pytest.warns(UserWarning, match=rf"epoch-0005 cannot be used.*{name}"):
+    damage(tmp_path / "checkpoints" / "step-00000025" / name, how)
+    with pytest.warns(UserWarning, match=rf"step-00000025 cannot be used.*{name}"):
         train(resumed, run_dir=tmp_path, resume=True)
     assert same(whole.state(), resumed.state())
-    assert checkpoints.latest(tmp_path).epoch == 5  # type: ignore[union-attr]
+    assert len(checkpoints.latest(tmp_path).epochs) == 5  # type: ignore[union-attr]
     rows = (tmp_path / "history.jsonl").read_text().splitlines()
     assert [json.loads(row)["epoch"] for row in rows] == [1, 2, 3, 4, 5]
 
@@ -232,7 +232,7 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(tmp_path: Path) 
     engine.at, engine.error = 12, KeyboardInterrupt  # type: ignore[attr-defined]
     with pytest.raises(KeyboardInterrupt, match=r"epoch 3 of 5; .* holds 2 finished epochs: .*--resume"):
         train(engine, run_dir=tmp_path)
-    assert checkpoints.latest(tmp_path).epoch == 2  # type: ignore[union-attr]
+    assert len(checkpoints.latest(tmp_path).epochs) == 2  # type: ignore[union-attr]
 
 
 SCRIPT = """
@@ -276,9 +276,9 @@ def test_a_full_disk_stops_and_leaves_the_checkpoint_before_it(tmp_path: Path) -
     run_dir, whole, resumed = tmp_path / "run", toy(), toy()
     _, said = (process := child(run_dir, 0, "full")).communicate(timeout=60)
     assert process.returncode == 1
-    assert "StorageError: cannot write" in said and "epoch-0002" in said and "Free some space" in said
-    assert [p.name for p in (run_dir / "checkpoints").iterdir()] == ["epoch-0001"]
-    assert not list(run_dir.rglob(".*")), "nothing half-written stays"
+    assert "StorageError: cannot write" in said and "step-00000010" in said and "Free some space" in said
+    assert [p.name for p in (run_dir / "checkpoints").iterdir()] == ["step-00000005"]
+    assert [p.name for p in run_dir.rglob(".*")] == [".lock"], "nothing half-written stays"
     train(whole)
     train(resumed, run_dir=run_dir, resume=True)
     assert same(whole.state(), resumed.state())
