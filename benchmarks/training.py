@@ -56,7 +56,7 @@ def timed(run: Callable[[], None]) -> Callable[[], float]:
 def our_epochs(engine: Engine, images: Array, targets: Array, epochs: int) -> Callable[[], None]:
     """Epochs of the loop that `fit` runs, one a call."""
 
-    def source(order: Array, size: int) -> Iterator[tuple[Array, Batch]]:
+    def source(order: Array, size: int, _epoch: int) -> Iterator[tuple[Array, Batch]]:
         for start in range(0, len(order), size):
             index = order[start : start + size]
             yield index, {"images": images[index]}
