@@ -33,7 +33,7 @@ from zoo.cards import ImagePreprocess, Recipe
 CASES = {
     "torch": "torch:mobilenet_v2@none,size=64",
     "tf": "a Keras model with BatchNorm and Dropout, wrapped",
-    "hf": "hf:google/mobilenet_v2_1.0_224@none",
+    "hf": "hf:./mobilenet_v2, width 0.35, a folder of transformers' own saving",
 }
 PACKAGES = {"torch": ("torch", "torchvision"), "tf": ("tensorflow", "keras"), "hf": ("transformers",)}
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -45,10 +45,34 @@ RECIPE = Recipe(
 STEPS = RECIPE.epochs * (TRAIN // BATCH)
 
 
-def model(framework: str) -> Any:
-    """The network of a case, with random weights."""
-    if framework != "tf":
-        return zoo.get(CASES[framework], num_classes=2)
+def model(framework: str, scratch: Path) -> Any:
+    """The network of a case, with random weights; hf's is saved into `scratch` by whoever comes first."""
+    if framework == "torch":
+        return zoo.get(CASES["torch"], num_classes=2)
+    if framework == "hf":
+        return zoo.get(f"hf:{saved_mobilenet(scratch / 'mobilenet_v2')}", num_classes=2)
+    return wrapped_keras()
+
+
+def saved_mobilenet(folder: Path) -> Path:
+    """A folder as the hub holds them."""
+    if not (folder / "config.json").exists():
+        import torch
+        import transformers
+
+        config = transformers.MobileNetV2Config(
+            image_size=64, depth_multiplier=0.35, classifier_dropout_prob=0.2, num_labels=2
+        )
+        torch.manual_seed(0)
+        transformers.MobileNetV2ForImageClassification(config).save_pretrained(folder)
+        transformers.MobileNetV2ImageProcessor(
+            size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}
+        ).save_pretrained(folder)
+    return folder
+
+
+def wrapped_keras() -> Any:
+    """Small, so that tracing its step is a matter of seconds."""
     import keras
 
     layers = keras.layers
@@ -71,7 +95,7 @@ def work(framework: str, run_dir: Path) -> None:
     targets = np.arange(TRAIN + HELD) % 3 // 2
     photos = [rng.integers(0, 120 + 80 * int(t), (64, 64, 3), dtype=np.uint8) for t in targets]
     train, held = (photos[:TRAIN], list(targets[:TRAIN])), (photos[TRAIN:], list(targets[TRAIN:]))
-    net = model(framework)
+    net = model(framework, run_dir.parent)
     net.unfreeze()
     started = bool(list((run_dir / "checkpoints").glob("step-*")))
     history = net.fit(
