@@ -1,6 +1,7 @@
 """Data: opening it, splitting it, and turning it into the arrays that a network takes."""
 
-from zoo.data.batches import batches, prepare
+from zoo.data.augment import Augmentation, augmentation
+from zoo.data.batches import batches, data_threads, prepare
 from zoo.data.dataset import Dataset, Input, Kind
 from zoo.data.inputs import open_inputs
 from zoo.data.parts import DataParts, find_parts
@@ -9,11 +10,14 @@ from zoo.data.split import epoch_order, folds, split
 from zoo.data.text import token_lengths, train_tokenizer
 
 __all__ = [
+    "Augmentation",
     "DataParts",
     "Dataset",
     "Input",
     "Kind",
+    "augmentation",
     "batches",
+    "data_threads",
     "epoch_order",
     "find_parts",
     "folds",

@@ -18,9 +18,9 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -30,6 +30,8 @@ from zoo.data.dataset import EncodedImage, Input
 from zoo.engine import Array, Batch
 from zoo.errors import BadFilesError, DataError, InputError
 
+Cut: TypeAlias = Callable[[Image.Image, int], Image.Image]
+"""From an upright RGB photograph, and its place among those that are prepared, to what the network sees of it."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """Still formats only: naming them also keeps Pillow's other readers (some run programs) away from the files."""
 MAX_PIXELS = 89_478_485
@@ -245,7 +247,11 @@ def resized_size(width: int, height: int, preprocess: ImagePreprocess) -> tuple[
 def _resize(image: Image.Image, preprocess: ImagePreprocess) -> Image.Image:
     if preprocess.resize == "cropped":
         image = _largest_part(image, *preprocess.resize_to)
-    size = resized_size(*image.size, preprocess)
+    return scaled(image, resized_size(*image.size, preprocess), preprocess)
+
+
+def scaled(image: Image.Image, size: tuple[int, int], preprocess: ImagePreprocess) -> Image.Image:
+    """To (width, height), by the interpolation of `preprocess`."""
     if size == image.size:
         return image
     name = preprocess.interpolation
@@ -297,13 +303,18 @@ def _offset(length: int, crop: int, preprocess: ImagePreprocess) -> int:
     return round(half) if half > 0 else int(half)
 
 
-def pixels(item: Input, preprocess: ImagePreprocess) -> Array:
-    """uint8 [height, width, 3], RGB: resized and cropped, not yet normalised."""
-    image = _resize(load_rgb(item), preprocess)
+def centred(image: Image.Image, preprocess: ImagePreprocess) -> Image.Image:
+    """Resized and cropped as `preprocess` says."""
+    image = _resize(image, preprocess)
     left = _offset(image.width, preprocess.width, preprocess)
     top = _offset(image.height, preprocess.height, preprocess)
     box = (left, top, left + preprocess.width, top + preprocess.height)
-    return np.asarray(image if box == (0, 0, *image.size) else image.crop(box))
+    return image if box == (0, 0, *image.size) else image.crop(box)
+
+
+def pixels(item: Input, preprocess: ImagePreprocess) -> Array:
+    """uint8 [height, width, 3], RGB: resized and cropped, not yet normalised."""
+    return np.asarray(centred(load_rgb(item), preprocess))
 
 
 @functools.lru_cache(maxsize=64)
@@ -319,19 +330,42 @@ def prepare_images(inputs: Sequence[Input], preprocess: ImagePreprocess) -> Batc
     Mean and std are per channel in the order of `preprocess.channels`. Raises BadFilesError naming every
     file of the batch that cannot be decoded, DataError for arrays that are no images.
     """
+    images = room(len(inputs), preprocess)
+    refuse(fill(images, inputs, preprocess))
+    return {"images": images}
+
+
+def room(count: int, preprocess: ImagePreprocess) -> Array:
+    """float32 [count, 3, height, width], to be filled."""
+    return np.empty((count, 3, preprocess.height, preprocess.width), dtype=np.float32)
+
+
+def fill(
+    images: Array, inputs: Iterable[Input], preprocess: ImagePreprocess, cut: Cut | None = None
+) -> list[tuple[str, str]]:
+    """Write each input into its row of `images`; (file, reason) of those that cannot be decoded.
+
+    cut: from the i-th upright photograph to RGB of the network's height and width; None: `centred`.
+    """
     factor, shift = _affine(preprocess)
-    images = np.empty((len(inputs), 3, preprocess.height, preprocess.width), dtype=np.float32)
     bad: list[tuple[str, str]] = []
-    for item, out in zip(inputs, images, strict=True):
+    for i, item in enumerate(inputs):
         try:
-            photo = pixels(item, preprocess)
+            photo = load_rgb(item)
         except BadFilesError as error:
             bad += error.files
             continue
-        photo = photo if preprocess.channels == "RGB" else photo[..., ::-1]
-        np.multiply(photo.transpose(2, 0, 1), factor, out=out)
-        np.add(out, shift, out=out)
+        made = np.asarray(centred(photo, preprocess) if cut is None else cut(photo, i))
+        made = made if preprocess.channels == "RGB" else made[..., ::-1]
+        # Converted first, then in place: multiplying bytes by floats takes numpy a third longer.
+        images[i] = made.transpose(2, 0, 1)
+        images[i] *= factor
+        images[i] += shift
+    return bad
+
+
+def refuse(bad: Sequence[tuple[str, str]]) -> None:
+    """Raise BadFilesError that lists them, if there are any."""
     if bad:
         lines = "\n".join(f"  {name}: {reason}" for name, reason in bad)
         raise BadFilesError(f"{len(bad)} of the images cannot be used:\n{lines}\nMend or remove them.", bad)
-    return {"images": images}
