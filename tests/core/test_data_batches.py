@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import threading
 import time
 from pathlib import Path
@@ -13,7 +14,10 @@ from PIL import Image
 
 from zoo.cards import ImagePreprocess
 from zoo.data import batches, prepare
+from zoo.data import data_threads as data_threads_by_default
 from zoo.errors import BadFilesError, InputError
+
+module = importlib.import_module("zoo.data.batches")  # the package has a function of that name
 
 SMALL = ImagePreprocess(8, 8, resize_to=(8, 8))
 
@@ -95,6 +99,57 @@ def test_an_abandoned_loop_ends_its_threads() -> None:
         break
     gc.collect()
     assert data_threads() == []
+
+
+def test_pieces_of_a_batch_make_the_same_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = prepare(flats(20), SMALL)["images"]
+    for piece in (1, 3, 8, 64):
+        monkeypatch.setattr(module, "PIECE", piece)
+        (_, batch), *_ = batches(flats(20), SMALL, batch_size=20, threads=3)
+        assert np.array_equal(batch["images"], expected)
+
+
+def test_all_bad_files_of_a_batch_are_named(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(20)]
+    for path in paths:
+        Image.new("RGB", (10, 10)).save(path)
+    for number in (2, 17):  # in two pieces
+        paths[number].write_bytes(b"broken")
+    with pytest.raises(BadFilesError, match=r"(?s)2 of the images.*2\.png.*17\.png"):
+        next(iter(batches(paths, SMALL, batch_size=20)))
+
+
+class Slow(list[np.ndarray]):
+    """Inputs that take 20 ms each."""
+
+    taken = 0
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        type(self).taken += 1
+        time.sleep(0.02)
+        return super().__getitem__(index)
+
+
+def test_leaving_stops_within_a_photograph_not_within_a_batch() -> None:
+    inputs = Slow(flats(200))
+    stream = batches(inputs, SMALL, batch_size=8, threads=2, ahead=8)
+    next(stream)
+    taken = Slow.taken
+    stream.close()
+    assert Slow.taken <= taken + 4, "each thread ends the one that it has, and begins no other"
+    assert data_threads() == []
+
+
+def test_threads_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZOO_DATA_THREADS", raising=False)
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(3)), raising=False)
+    assert data_threads_by_default() == 3
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert data_threads_by_default() == 8
+    monkeypatch.setenv("ZOO_DATA_THREADS", "0")
+    assert data_threads_by_default() == 0
+    for _indices, _batch in batches(flats(9), SMALL, batch_size=2):
+        assert data_threads() == [], "0: all of it in this thread"
 
 
 @pytest.mark.parametrize(

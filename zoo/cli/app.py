@@ -32,6 +32,7 @@ RESUMABLE = ("train",)
 GROUPS = {
     "models": ("list", "info", "doctor"),
     "training": ("train",),
+    "augmenting": ("augment",),
     "shipping": ("evaluate", "export", "verify"),
     "predicting": ("predict",),
     "checking": ("check",),

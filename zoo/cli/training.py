@@ -43,6 +43,14 @@ class Optimizer(StrEnum):
     ADAMW = "adamw"
 
 
+class Augment(StrEnum):
+    """Of training photographs: `zoo augment` draws them."""
+
+    NONE = "none"
+    LIGHT = "light"
+    STRONG = "strong"
+
+
 class Schedule(StrEnum):
     """Of the learning rate, after the warm-up."""
 
@@ -82,6 +90,7 @@ def train_command(
     schedule: Schedule = Schedule.CONSTANT,
     warmup_epochs: Annotated[float, typer.Option(help="Of linear warm-up.")] = Recipe.warmup_epochs,
     label_smoothing: float = Recipe.label_smoothing,
+    augment: Augment = Augment.NONE,
     patience: Annotated[int | None, typer.Option(help="Epochs to wait for a better validation loss.")] = None,
     seed: Seed = 0,
     text_column: TextColumn = None,
@@ -95,7 +104,7 @@ def train_command(
     recipe = Recipe(
         optimizer=optimizer.value, lr=lr, momentum=momentum, weight_decay=weight_decay, epochs=epochs,
         batch_size=batch_size, schedule=schedule.value, warmup_epochs=warmup_epochs,
-        label_smoothing=label_smoothing, patience=patience, seed=seed,
+        label_smoothing=label_smoothing, augment=augment.value, patience=patience, seed=seed,
     )  # fmt: skip
     columns = {"text": text_column, "label": label_column, "on_error": on_error.value}
     source = TrainingData(data, validation, validation_fraction, columns, seed)

@@ -22,7 +22,7 @@ from zoo.cards import (
     preprocess_from_dict,
     preprocess_to_dict,
 )
-from zoo.data import Dataset, train_tokenizer
+from zoo.data import Dataset, augmentation, train_tokenizer
 from zoo.data.dataset import listing
 from zoo.engine import HEAD_BIAS, HEAD_WEIGHT, Array, Engine, draw_head
 from zoo.errors import DataError, HeadMissingError, InputError
@@ -64,6 +64,7 @@ def fit(
     """
     check_head(engine, len(train.classes))
     check_examples(train, recipe)
+    augmentation(recipe.augment, engine.preprocess, seed=recipe.seed)  # refuses what a text model cannot have
     with only_run_in(run_dir):
         resumed = _resumed(run_dir, resume=resume)
         return _fit(
