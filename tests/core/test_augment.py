@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from zoo.cards import ImagePreprocess, TextPreprocess
 from zoo.data import augment as augment_module
 from zoo.data import augmentation, batches, prepare
 from zoo.data.augment import POLICIES, Augmentation, Policy, mean_colour, sheet, trivial_augment
-from zoo.data.images import pixels
+from zoo.data.images import load_rgb, pixels
 from zoo.errors import InputError
 
 SMALL = ImagePreprocess(24, 24, resize_to=(28, 28), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
@@ -162,6 +163,37 @@ def test_tiny_and_thin_photographs(size: tuple[int, int], shape: tuple[int, int]
         (_, batch), *_ = batches([flat], preprocess, batch_size=1, augmentation=changed)
         np.testing.assert_allclose(batch["images"], 200 / 255, atol=1e-6)
         assert batch["images"].shape == (1, 3, *shape)
+
+
+def test_large_jpegs_are_decoded_at_a_fraction_and_look_the_same(tmp_path: Path) -> None:
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8))
+    path, preprocess = tmp_path / "large.jpg", ImagePreprocess(64, 64)
+    coarse.resize((2400, 1800), Image.Resampling.BICUBIC).save(path, quality=95)
+    changed = augmentation("light", preprocess, seed=0)
+    assert changed is not None
+    small = changed.load(path, preprocess)
+    assert small.size == (600, 450), "a quarter; an eighth would not do for the smallest crop"
+    assert changed.load(np.asarray(small), preprocess).size == small.size
+    whole = load_rgb(path)
+    assert whole.size == (2400, 1800), "never without augmentation: predictions promise the exact pixels"
+    for index in range(20):
+        made, exact = (np.asarray(changed.apply(photo, index, preprocess)) for photo in (small, whole))
+        assert np.abs(made.astype(int) - exact).mean() < 1
+
+
+@pytest.mark.parametrize("aspect", [(64, 64), (32, 96), (96, 32)])
+def test_the_smallest_crop_of_a_reduced_jpeg_has_the_networks_resolution(aspect: tuple[int, int]) -> None:
+    preprocess = ImagePreprocess(*aspect)
+    changed = Augmentation(Policy(), 0)
+    least = changed.least_side(preprocess)
+    boxes = [
+        augment_module._crop_box(
+            np.random.default_rng(i), (least, least), changed.policy, aspect[1] / aspect[0]
+        )
+        for i in range(3000)
+    ]
+    assert min(right - left for left, _, right, _ in boxes) >= aspect[1] - 1
+    assert min(bottom - top for _, top, _, bottom in boxes) >= aspect[0] - 1
 
 
 def test_the_photograph_itself_is_not_changed() -> None:

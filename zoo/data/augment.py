@@ -69,6 +69,15 @@ class Augmentation:
     seed: int
     epoch: int = 0
 
+    def least_side(self, preprocess: ImagePreprocess) -> int:
+        """Pixels that a photograph's shorter side needs for its smallest crop to have the network's resolution."""
+        smallest = math.sqrt(self.policy.crop_scale[0] / max(*self.policy.crop_ratio, 1))
+        return math.ceil(max(preprocess.width, preprocess.height) / smallest)
+
+    def load(self, item: Input, preprocess: ImagePreprocess) -> Image.Image:
+        """The photograph to `apply` to; a JPEG larger than any crop needs is decoded at a fraction of its size."""
+        return load_rgb(item, least=self.least_side(preprocess))
+
     def apply(self, image: Image.Image, index: int, preprocess: ImagePreprocess) -> Image.Image:
         """From an upright RGB photograph, the index-th of the data, to a new one of the network's size."""
         policy, rng = self.policy, np.random.default_rng([self.seed, self.epoch, index, _STREAM])
@@ -208,8 +217,8 @@ def sheet(
     across, down = preprocess.width + gap, preprocess.height + gap
     picture = Image.new("RGB", (across * (epochs + 1) - gap, down * len(inputs) - gap), "white")
     for row, item in enumerate(inputs):
-        photo = load_rgb(item)
-        picture.paste(centred(photo, preprocess), (0, row * down))
+        picture.paste(centred(load_rgb(item), preprocess), (0, row * down))
+        photo = first.load(item, preprocess)
         for epoch in range(epochs):
             now = dataclasses.replace(first, epoch=epoch)
             picture.paste(now.apply(photo, row, preprocess), ((epoch + 1) * across, row * down))

@@ -141,7 +141,8 @@ class _Work:
         def cut(photo: Image.Image, place: int) -> Image.Image:
             return changed.apply(photo, int(chunk[place]), preprocess)
 
-        return fill(images, self._taken(chunk), preprocess, cut)
+        least = changed.least_side(preprocess)
+        return fill(images, self._taken(chunk), preprocess, cut, least=least)
 
     def _taken(self, chunk: Array) -> Iterator[Input]:
         for index in chunk:
