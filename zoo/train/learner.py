@@ -13,8 +13,9 @@ from typing import SupportsFloat, TypeAlias
 import numpy as np
 
 from zoo.cards import Preprocess, Recipe
-from zoo.data import Input, batches
+from zoo.data import Input, augmentation, batches
 from zoo.engine import HEAD_BIAS, HEAD_WEIGHT, Array, Batch, Engine
+from zoo.recipe import Augment
 from zoo.train.metrics import log_softmax
 from zoo.train.optim import Optimizer
 from zoo.train.schedule import block_rates
@@ -63,9 +64,16 @@ class Learner(ABC):
     def load_training_state(self, state: Mapping[str, Array]) -> None: ...
 
 
-def preprocessed(inputs: Sequence[Input], preprocess: Preprocess) -> Source:
-    """Decode and preprocess in threads ahead of the network, again in each epoch."""
-    return lambda order, size, _epoch: batches(inputs, preprocess, batch_size=size, order=order)
+def preprocessed(
+    inputs: Sequence[Input], preprocess: Preprocess, *, augment: Augment = "none", seed: int = 0
+) -> Source:
+    """Decode, augment and preprocess in threads ahead of the network, again in each epoch."""
+
+    def source(order: Array, size: int, epoch: int) -> Iterator[tuple[Array, Batch]]:
+        changed = augmentation(augment, preprocess, seed=seed, epoch=epoch)
+        return batches(inputs, preprocess, batch_size=size, order=order, augmentation=changed)
+
+    return source
 
 
 class NetworkLearner(Learner):

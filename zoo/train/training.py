@@ -125,7 +125,7 @@ def _fit(
         settings.checkpoint_seconds,
     )
     if key is None or cached is None:
-        return run(_network(engine, train, validation), recipe, plan, resumed)
+        return run(_network(engine, train, validation, recipe), recipe, plan, resumed)
     graph = functools.cache(
         lambda: backbone_graph(engine, key, model_id=cached.model_id, versions=cached.versions)
     )
@@ -230,10 +230,10 @@ def _identity(
     }
 
 
-def _network(engine: Engine, train: Dataset, validation: Dataset | None) -> Learner:
+def _network(engine: Engine, train: Dataset, validation: Dataset | None, recipe: Recipe) -> Learner:
     return NetworkLearner(
         engine,
-        preprocessed(train.inputs, engine.preprocess),
+        preprocessed(train.inputs, engine.preprocess, augment=recipe.augment, seed=recipe.seed),
         None if validation is None else preprocessed(validation.inputs, engine.preprocess),
         validation_size=0 if validation is None else len(validation),
     )
