@@ -19,8 +19,6 @@ from zoo.graph.ports import Ports, find_ports
 from zoo.graph.session import ORT_ERRORS, load_proto, open_session, run_session
 from zoo.graph.surgery import FEATURES, depth_output
 
-DECODING_THREADS = 2
-
 
 class OnnxModel:
     """An ONNX file opened for use; the ONNX Runtime session is made at the first run.
@@ -154,9 +152,7 @@ class OnnxModel:
         # Texts of like length together: padding to the longest of a mixed batch is wasted computing.
         order = None if image else np.argsort([-len(str(text)) for text in items], kind="stable")
         found: list[Array] = []
-        for indices, batch in data.batches(
-            items, self.preprocess, batch_size=batch_size, order=order, threads=DECODING_THREADS
-        ):
+        for indices, batch in data.batches(items, self.preprocess, batch_size=batch_size, order=order):
             values = self.run(batch, outputs)
             found = found or [np.empty((len(items), *v.shape[1:]), np.float32) for v in values]
             for whole, part in zip(found, values, strict=True):
