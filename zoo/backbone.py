@@ -140,19 +140,10 @@ class Backbone:
         self.engine.labels = data.classes
         folder = None if run_dir is None else Path(run_dir)
         history = _fit_engine(
-            self.engine,
-            data,
-            held,
-            recipe,
-            run_dir=folder,
-            resume=resume,
-            override=override,
-            checkpoint_seconds=checkpoint_seconds,
-            cache=FeatureCache() if cached else None,
-            model_id=str(self.id),
-            versions=self.versions(),
-            progress=progress,
-        )
+            self.engine, data, held, recipe, run_dir=folder, resume=resume, override=override,
+            checkpoint_seconds=checkpoint_seconds, cache=FeatureCache() if cached else None,
+            model_id=str(self.id), versions=self.versions(), progress=progress,
+        )  # fmt: skip
         if folder is not None and self.engine.architecture() is not None:
             extra = {"recipe": dataclasses.asdict(recipe), "history": dataclasses.asdict(history)}
             _save(self.engine, folder, model_id=str(self.id), extra=extra)

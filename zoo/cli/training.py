@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +18,10 @@ from zoo.cli.options import (
     OnError,
     OnErrorOption,
     Partial,
-    Seed,
     TextColumn,
     Threads,
 )
+from zoo.cli.recipe_options import with_recipe
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,29 +32,6 @@ if TYPE_CHECKING:
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 SHOWN_BAD = 10
-
-
-class Optimizer(StrEnum):
-    """torch.optim's formulas, in every framework."""
-
-    SGD = "sgd"
-    ADAM = "adam"
-    ADAMW = "adamw"
-
-
-class Augment(StrEnum):
-    """Of training photographs: `zoo augment` draws them."""
-
-    NONE = "none"
-    LIGHT = "light"
-    STRONG = "strong"
-
-
-class Schedule(StrEnum):
-    """Of the learning rate, after the warm-up."""
-
-    CONSTANT = "constant"
-    COSINE = "cosine"
 
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.", show_default=False)]
@@ -71,9 +47,11 @@ def register(app: typer.Typer) -> None:
 
 
 # --- train
+@with_recipe
 def train_command(
     name: Annotated[str, typer.Argument(metavar="ID", help="Such as tf:mobilenet_v2.")],
     data: Annotated[str, typer.Argument(help=DATA_HELP)],
+    recipe: Recipe,
     output: Output,
     validation: ValidationPath = None,
     validation_fraction: Fraction = None,
@@ -81,40 +59,45 @@ def train_command(
     weights: Annotated[str, typer.Option(help="default, none (random), or a file or folder.")] = "default",
     depth: Annotated[int | None, typer.Option(min=0, help="Keep the first units only.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Input pixels a side.")] = None,
-    optimizer: Optimizer = Optimizer.ADAMW,
-    lr: Annotated[float, typer.Option(help="Learning rate at its highest.")] = Recipe.lr,
-    momentum: Annotated[float, typer.Option(help="Of SGD.")] = Recipe.momentum,
-    weight_decay: float = Recipe.weight_decay,
-    epochs: int = Recipe.epochs,
-    batch_size: int = Recipe.batch_size,
-    schedule: Schedule = Schedule.CONSTANT,
-    warmup_epochs: Annotated[float, typer.Option(help="Of linear warm-up.")] = Recipe.warmup_epochs,
-    label_smoothing: float = Recipe.label_smoothing,
-    augment: Augment = Augment.NONE,
-    patience: Annotated[int | None, typer.Option(help="Epochs to wait for a better validation loss.")] = None,
-    seed: Seed = 0,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    override: Annotated[bool, typer.Option("--override", help="With another recipe from there on.")] = False,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(min=0, help="Between checkpoints within an epoch.")
+    ] = 120,
     partial: Partial = False,
     threads: Threads = None,
 ) -> None:
-    """Train a head, or more, on your data; the run is kept in a folder with a checkpoint every epoch."""
-    recipe = Recipe(
-        optimizer=optimizer.value, lr=lr, momentum=momentum, weight_decay=weight_decay, epochs=epochs,
-        batch_size=batch_size, schedule=schedule.value, warmup_epochs=warmup_epochs,
-        label_smoothing=label_smoothing, augment=augment.value, patience=patience, seed=seed,
-    )  # fmt: skip
+    """Train a head, or more, on your data; the run is kept in a folder, with checkpoints to go on from."""
     columns = {"text": text_column, "label": label_column, "on_error": on_error.value}
-    source = TrainingData(data, validation, validation_fraction, columns, seed)
+    source = TrainingData(data, validation, validation_fraction, columns, recipe.seed)
     frozen = freeze_option(freeze)
     check_folder(output, resume=resume)
-    use_threads(threads)
+    use_threads(threads if threads is not None or not resume else recorded_threads(output))
     parts = source.open(data_kind(name))
-    model = _fresh(name, weights, depth, size, classes=len(parts[0].classes), seed=seed, partial=partial)
+    model = _fresh(
+        name, weights, depth, size, classes=len(parts[0].classes), seed=recipe.seed, partial=partial
+    )
     model.freeze(frozen)
-    _print_run(model.fit(*parts, recipe, run_dir=output, resume=resume), output, validation or data)
+    history = model.fit(
+        *parts,
+        recipe,
+        run_dir=output,
+        resume=resume,
+        override=override,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    _print_run(history, output, validation or data)
+
+
+def recorded_threads(output: Path) -> int | None:
+    """Those of the run that is resumed, so that it goes on to the same bits; None where it says none."""
+    from zoo.train.checkpoint import numerics
+
+    threads = numerics(output).get("threads", "")
+    return int(threads) if threads.isdigit() and int(threads) else None
 
 
 def _fresh(
@@ -201,7 +184,7 @@ def freeze_option(text: str) -> int | None:
 def check_folder(output: Path, *, resume: bool) -> None:
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder for the run")
-    if not resume and output.is_dir() and any(output.iterdir()):
+    if not resume and output.is_dir() and any(path.name != ".lock" for path in output.iterdir()):
         raise InputError(
             f"{output} is not empty: choose another folder with -o, or go on with the run in it with --resume"
         )
