@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("Learning rate below 0", ["--lr", "-0.1"], "lr -0.1: must be above 0"),
         ("Head trained first for all epochs", ["--head-epochs", "2"], "head_epochs 2: less than epochs (2)"),
         ("Rate of a head that is not trained first", ["--head-lr", "0.1"], "head_lr 0.1: is the rate of head_epochs"),
-        ("Warm-up before one cycle", ["--schedule", "one_cycle", "--warmup-epochs", "1"], "one_cycle warms up by itself"),
+        ("Warm-up before one cycle", ["--schedule", "one_cycle", "--warmup-epochs", "1"], "one_cycle warms up"),
         ("Moving average that never moves", ["--ema", "1"], "ema 1.0: in (0, 1)"),
         ("Class weights that are no numbers", ["--class-weights", "1,many"], "cannot read --class-weights '1,many'"),
         ("Class weight of 0", ["--class-weights", "0,1"], "each must be above 0"),
