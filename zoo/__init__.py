@@ -12,23 +12,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zoo import errors
     from zoo.backbone import Backbone, get, load, wrap
+    from zoo.calibration import Calibration
     from zoo.cards import Budget, Cost, ImagePreprocess, ModelCard, Recipe, TextPreprocess
     from zoo.catalogue import list_models
     from zoo.choose import Selection, benchmark, compare, select
     from zoo.errors import ZooError
     from zoo.graph import OnnxModel
     from zoo.mismatch import CheckReport, check
-    from zoo.train import History
+    from zoo.train import History, RateSearch
 
 __all__ = [
     "Backbone",
     "Budget",
+    "Calibration",
     "CheckReport",
     "Cost",
     "History",
     "ImagePreprocess",
     "ModelCard",
     "OnnxModel",
+    "RateSearch",
     "Recipe",
     "Selection",
     "TextPreprocess",
@@ -46,13 +49,14 @@ __all__ = [
 
 _HOMES = {
     "zoo.backbone": ("Backbone", "get", "load", "wrap"),
+    "zoo.calibration": ("Calibration",),
     "zoo.cards": ("Budget", "Cost", "ImagePreprocess", "ModelCard", "Recipe", "TextPreprocess"),
     "zoo.catalogue": ("list_models",),
     "zoo.choose": ("Selection", "benchmark", "compare", "select"),
     "zoo.errors": ("ZooError",),
     "zoo.graph": ("OnnxModel",),
     "zoo.mismatch": ("CheckReport", "check"),
-    "zoo.train": ("History",),
+    "zoo.train": ("History", "RateSearch"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

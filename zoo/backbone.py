@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,26 @@ from typing import Any
 import numpy as np
 
 from zoo import registry
+from zoo.calibration import Calibration, fit_calibration, probabilities
 from zoo.cards import ModelCard, ModelId, Preprocess, Recipe, TextPreprocess
-from zoo.data import Dataset, Kind, batches, find_parts, open_data, open_inputs
+from zoo.data import Dataset, Kind, Seen, batches, find_parts, open_data, open_inputs, refuse_seen, seen
 from zoo.data.sources import Data, OnError
 from zoo.engine import Array, Engine, LoadRequest
 from zoo.errors import HeadMissingError, InputError
 from zoo.graph import OnnxModel
-from zoo.train import CHECKPOINT_SECONDS, FeatureCache, History
+from zoo.graph.calibrating import held_out
+from zoo.graph.variants import write_calibration
+from zoo.train import CHECKPOINT_SECONDS, FeatureCache, History, RateSearch
 from zoo.train import check_head as _check_head
 from zoo.train import evaluate as _evaluate
 from zoo.train import export as _export
+from zoo.train import find_lr as _find_lr
 from zoo.train import fit as _fit_engine
 from zoo.train import load as _load
 from zoo.train import save as _save
-from zoo.train import softmax as _softmax
+from zoo.train.kept import kept, read_kept
+from zoo.train.logs import LogFormat
+from zoo.train.store import recipe_and_history
 
 DEFAULT_RECIPE = Recipe()
 # Whose modules an adapter wraps, for those we ship; a plug-in is asked where its own package is imported.
@@ -36,10 +43,13 @@ class Backbone:
 
     id: architecture and weights.  card: what the catalogue knows, None for local folders and own modules.
     engine: the framework's side; `engine.module` (or `module`) is the native nn.Module or keras.Model.
+    calibration: what `predict` applies, or None.  trained_on: a sketch of the last `fit`'s examples, or None.
     """
 
     def __init__(self, engine: Engine, model_id: ModelId, card: ModelCard | None = None) -> None:
         self.engine, self.id, self.card = engine, model_id, card
+        self.calibration: Calibration | None = None
+        self.trained_on: Seen | None = None
 
     def __repr__(self) -> str:
         return f"Backbone({self.id}, {self.feature_dim} features, {self.num_classes or 'no'} classes)"
@@ -108,6 +118,7 @@ class Backbone:
         if labels is not None and len(labels) != num_classes:
             raise InputError(f"{len(labels)} labels for {num_classes} classes: give one for each")
         self.engine.reset_head(num_classes, seed=seed)
+        self.calibration = None
         self.engine.labels = None if labels is None else tuple(labels)
 
     def fit(
@@ -123,6 +134,7 @@ class Backbone:
         cached: bool = True,
         on_error: OnError = "fail",
         progress: bool = True,
+        log: Sequence[LogFormat] = (),
     ) -> History:
         """Fine-tune on a path, a Dataset or (inputs, labels); the best epoch's weights stay.
 
@@ -130,24 +142,57 @@ class Backbone:
         (unless validation is given), the test part is not touched.
         A head that is missing or of another number of classes is replaced first (seed: recipe.seed); the
         labels become the data's classes. run_dir: gets checkpoints, at the end of each epoch and every
-        `checkpoint_seconds` (resume goes on from them; override: with another recipe), and in the end what
-        `zoo.load` reads. cached: with every block frozen, train the head on features
-        computed once. on_error: "skip" leaves out files that cannot be read, which the Dataset names.
+        `checkpoint_seconds` (resume goes on from them; override: with another recipe), in the end what
+        `zoo.load` reads, and with `log` files of losses. cached: with every block frozen, train the head on
+        features computed once. on_error: "skip" leaves out unreadable files, which the Dataset names.
         """
         data, held = self._open(train, validation, on_error)
         if self.num_classes != len(data.classes):
             self.replace_head(len(data.classes), seed=recipe.seed)
         self.engine.labels = data.classes
+        self.calibration, self.trained_on = None, seen(data)
         folder = None if run_dir is None else Path(run_dir)
         history = _fit_engine(
-            self.engine, data, held, recipe, run_dir=folder, resume=resume, override=override,
-            checkpoint_seconds=checkpoint_seconds, cache=FeatureCache() if cached else None,
-            model_id=str(self.id), versions=self.versions(), progress=progress,
+            self.engine, data, held, recipe,
+            run_dir=folder, resume=resume, override=override, checkpoint_seconds=checkpoint_seconds,
+            cache=FeatureCache() if cached else None, model_id=str(self.id), versions=self.versions(),
+            progress=progress, log=log,
         )  # fmt: skip
         if folder is not None and self.engine.architecture() is not None:
-            extra = {"recipe": dataclasses.asdict(recipe), "history": dataclasses.asdict(history)}
-            _save(self.engine, folder, model_id=str(self.id), extra=extra)
+            self._save(folder, recipe_and_history(recipe, history))
         return history
+
+    def find_lr(
+        self,
+        train: Data,
+        recipe: Recipe = DEFAULT_RECIPE,
+        *,
+        steps: int = 100,
+        lowest: float = 1e-7,
+        highest: float = 10.0,
+        cached: bool = True,
+        on_error: OnError = "fail",
+    ) -> RateSearch:
+        """Train for `steps` steps at rates rising from `lowest` to `highest`, and put the weights back.
+
+        Over what is trainable now, with the recipe's optimizer, batch size and seed. A head that is missing or
+        of another number of classes is replaced, as `fit` does, and stays. Raises TrainingError where the loss
+        falls at no rate, InputError, DataError.
+        """
+        data, _ = self._open(train, None, on_error)
+        if self.num_classes != len(data.classes):
+            self.replace_head(len(data.classes), seed=recipe.seed)
+        return _find_lr(
+            self.engine,
+            data,
+            recipe,
+            steps=steps,
+            lowest=lowest,
+            highest=highest,
+            cache=FeatureCache() if cached else None,
+            model_id=str(self.id),
+            versions=self.versions(),
+        )
 
     def _open(
         self, train: Data, validation: Data | None, on_error: OnError
@@ -164,14 +209,17 @@ class Backbone:
 
     # --- what it says
     def predict(self, inputs: object, *, batch_size: int = 32) -> Array:
-        """Probabilities float32 [N, C] of a path, list of paths, PIL images, HWC uint8 arrays or strings."""
+        """Probabilities float32 [N, C] of a path, list of paths, PIL images, HWC uint8 arrays or strings.
+
+        Calibrated where the model was (`calibrate`).
+        """
         if self.num_classes is None:
             raise HeadMissingError(
                 f"{self.id} has no classification head: its checkpoint holds the backbone alone. Put one on "
                 "with replace_head(num_classes) and train it with fit()."
             )
         logits = self._over(inputs, self.num_classes, self.engine.logits, batch_size)
-        return _softmax(logits)
+        return probabilities(logits, self.calibration)
 
     def features(self, inputs: object, *, batch_size: int = 32) -> Array:
         """float32 [N, feature_dim] of the same kinds of inputs."""
@@ -192,6 +240,22 @@ class Backbone:
         probabilities = self.predict(opened.inputs, batch_size=batch_size)
         return _evaluate(probabilities, opened.targets, opened.classes)
 
+    def calibrate(self, data: Data, *, accuracy: float | None = None) -> Calibration:
+        """Fit a temperature and a reject threshold on held-out data; `predict`, save and export apply them.
+
+        data: what the model was not trained on (of data in parts, the validation part). accuracy: the
+        threshold then answers as much as possible with at least this share right; None: all is answered.
+        `fit` and `replace_head` drop a calibration. Raises DataError (trained on, too few, other classes),
+        InputError (an accuracy that no threshold reaches), HeadMissingError.
+        """
+        held = held_out(data, self.kind, self.labels, self.num_classes)
+        if warning := refuse_seen(self.trained_on, held, "calibrate on"):
+            warnings.warn(warning, stacklevel=2)
+        assert self.num_classes is not None
+        logits = self._over(held.inputs, self.num_classes, self.engine.logits, 32)
+        self.calibration = fit_calibration(logits, held.targets, accuracy=accuracy)
+        return self.calibration
+
     # --- what is kept
     def state(self) -> dict[str, Array]:
         """Every weight and buffer by a stable name, copies."""
@@ -199,12 +263,20 @@ class Backbone:
 
     def save(self, path: str | Path) -> None:
         """A folder of safetensors and JSON that `zoo.load` reads, bit-identically and without running code."""
-        _save(self.engine, Path(path), model_id=str(self.id))
+        self._save(Path(path), {})
+
+    def _save(self, folder: Path, extra: Mapping[str, Any]) -> None:
+        extra = {**extra, **kept(self.calibration, self.trained_on)}
+        _save(self.engine, folder, model_id=str(self.id), extra=extra)
 
     def export(self, path: str | Path) -> OnnxModel:
         """One ONNX file (in a folder: model.onnx); parity with this model is checked, or it raises."""
         target = Path(path) / "model.onnx" if Path(path).is_dir() else Path(path)
-        return _export(self.engine, target, model_id=str(self.id), versions=self.versions())
+        model = _export(self.engine, target, model_id=str(self.id), versions=self.versions())
+        if self.calibration is None:
+            return model
+        write_calibration(target, self.calibration, target)
+        return OnnxModel(target)
 
     def versions(self) -> dict[str, str]:
         """Versions of the framework's packages."""
@@ -299,4 +371,6 @@ def load(path: str | Path) -> Backbone:
     """
     engine, meta = _load(Path(path))
     model = ModelId.parse(meta["id"])
-    return Backbone(engine, model, registry.card(model))
+    backbone = Backbone(engine, model, registry.card(model))
+    backbone.calibration, backbone.trained_on = read_kept(meta["extra"], str(path))
+    return backbone

@@ -35,6 +35,8 @@ GROUPS = {
     "augmenting": ("augment",),
     "shipping": ("evaluate", "export", "verify"),
     "predicting": ("predict",),
+    "calibrating": ("calibrate",),
+    "curves": ("find-lr", "plot"),
     "checking": ("check",),
     "costs": ("bench", "compare"),
     "selecting": ("select",),

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from zoo.graph import OnnxModel
 
 BATCH_SIZE = 32
-Answer = tuple[str, list[tuple[str, float]]]
-"""An input's name, and (label, probability), the most probable first."""
+Answer = tuple[str, list[tuple[str, float]], bool]
+"""An input's name, (label, probability), the most probable first, and whether that is below the threshold."""
 
 
 def register(app: typer.Typer) -> None:
@@ -57,10 +57,11 @@ def predict_command(
     opened = open_model(model, preprocess=preprocess, threads=threads)
     listed = open_listed(inputs, opened, skip=on_error is OnError.SKIP)
     answers = _ranked(opened, listed, top)
+    rejects = opened.calibration is not None and opened.calibration.threshold > 0
     if json:
-        tables.print_json([_as_dict(answer) for answer in answers])
+        tables.print_json([_as_dict(answer, rejects) for answer in answers])
     elif csv:
-        _print_csv(answers)
+        _print_csv(answers, rejects)
     else:
         _print_lines(answers, width=max(len(name_of(item)) for item in listed))
 
@@ -93,24 +94,25 @@ def _readable(files: Sequence[Input], source: str, *, skip: bool) -> list[Input]
 
 def _ranked(model: Backbone | OnnxModel, inputs: Sequence[Input], top: int) -> Iterator[Answer]:
     """Answers in the order of the inputs, as they come."""
-    labels = model.labels
+    labels, calibration = model.labels, model.calibration
     with _progress(len(inputs)) as advance:
         for index, shares in _probabilities(model, inputs):
             names = labels or tuple(str(i) for i in range(shares.shape[1]))
             for i, row in zip(index, shares, strict=True):
                 best = (-row).argsort(kind="stable")[:top]
-                yield name_of(inputs[i]), [(names[c], float(row[c])) for c in best]
+                unsure = calibration is not None and bool(row[best[0]] < calibration.threshold)
+                yield name_of(inputs[i]), [(names[c], float(row[c])) for c in best], unsure
             advance(len(index))
 
 
 def _probabilities(model: Backbone | OnnxModel, inputs: Sequence[Input]) -> Iterator[tuple[Array, Array]]:
-    """(indices, probabilities float32 [n, C]) a batch, decoding ahead of computing."""
+    """(indices, calibrated probabilities float32 [n, C]) a batch, decoding ahead of computing."""
+    from zoo.calibration import probabilities
     from zoo.data import batches
-    from zoo.train import softmax
 
     logits = _logits(model)
     for index, batch in batches(inputs, model.preprocess, batch_size=BATCH_SIZE):
-        yield index, softmax(logits(batch))
+        yield index, probabilities(logits(batch), model.calibration)
 
 
 def _logits(model: Backbone | OnnxModel) -> Callable[[Batch], Array]:
@@ -143,20 +145,22 @@ def name_of(item: object) -> str:
     return " ".join(str(item).split())
 
 
-def _as_dict(answer: Answer) -> dict[str, Any]:
-    name, ranked = answer
-    return {"input": name, "predictions": [{"label": c, "probability": p} for c, p in ranked]}
+def _as_dict(answer: Answer, rejects: bool) -> dict[str, Any]:
+    name, ranked, unsure = answer
+    said = {"input": name, "predictions": [{"label": c, "probability": p} for c, p in ranked]}
+    return said | ({"unsure": unsure} if rejects else {})
 
 
-def _print_csv(answers: Iterator[Answer]) -> None:
-    headers: tuple[str, ...] = ("input", "rank", "label", "probability")
-    for name, ranked in answers:
-        rows = [(name, i + 1, label, f"{p:.6g}") for i, (label, p) in enumerate(ranked)]
+def _print_csv(answers: Iterator[Answer], rejects: bool) -> None:
+    headers: tuple[str, ...] = ("input", "rank", "label", "probability", *(["unsure"] if rejects else []))
+    for name, ranked, unsure in answers:
+        last = ["yes" if unsure else "no"] if rejects else []
+        rows = [(name, i + 1, label, f"{p:.6g}", *last) for i, (label, p) in enumerate(ranked)]
         tables.print_csv(headers, rows)
         headers = ()
 
 
 def _print_lines(answers: Iterator[Answer], *, width: int) -> None:
-    for name, ranked in answers:
+    for name, ranked, unsure in answers:
         shown = ", ".join(f"{label} {p:.3f}" for label, p in ranked)
-        typer.echo(f"{name:<{min(width, 60)}}  {shown}")
+        typer.echo(f"{name:<{min(width, 60)}}  {'unsure: ' if unsure else ''}{shown}")

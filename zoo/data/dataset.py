@@ -75,13 +75,13 @@ class Dataset:
         digest = hashlib.sha256(repr((self.kind, self.classes, len(self))).encode())
         digest.update(np.ascontiguousarray(self.targets, dtype=np.int64).tobytes())
         for item in self.inputs:
-            part = _content(item, self.source)
+            part = content(item, self.source)
             digest.update(len(part).to_bytes(8, "little") + part)
         return digest.hexdigest()
 
 
-def _content(item: Input, source: str) -> bytes:
-    """What identifies one input, as bytes."""
+def content(item: Input, source: str) -> bytes:
+    """What identifies one input, as bytes; of a file that is path, size and time of change."""
     if isinstance(item, str):
         return item.encode("utf-8", "surrogatepass")
     if isinstance(item, Path):

@@ -4,9 +4,18 @@ A file made here needs no framework to be used: preprocessing, labels, provenanc
 and output travel in its metadata.
 """
 
+from zoo.graph.calibrating import calibration_part
 from zoo.graph.export import OPSET, export_engine
 from zoo.graph.parity import verify
 from zoo.graph.runtime import OnnxModel, cut_depth
 from zoo.graph.script import write_predict_script
 
-__all__ = ["OPSET", "OnnxModel", "cut_depth", "export_engine", "verify", "write_predict_script"]
+__all__ = [
+    "OPSET",
+    "OnnxModel",
+    "calibration_part",
+    "cut_depth",
+    "export_engine",
+    "verify",
+    "write_predict_script",
+]

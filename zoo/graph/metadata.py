@@ -1,12 +1,13 @@
 """What travels inside the ONNX file beside the network, so that it can be used and checked on its own.
 
-Four entries of the model's metadata_props, all JSON with sorted keys and no dates: two exports of the same
+Five entries of the model's metadata_props, all JSON with sorted keys and no dates: two exports of the same
 weights are the same bytes.
 
     zoo.preprocess   from a photograph or text to the input arrays
     zoo.labels       class names in the order of the logits (absent where they are unknown)
     zoo.provenance   id, framework, exporter, versions, weights_sha256, opset, parity figures
     zoo.golden       an input and the outputs that belong to it, for `verify`
+    zoo.calibration  temperature, reject threshold and their figures (absent where it was not calibrated)
 """
 
 from __future__ import annotations
@@ -22,21 +23,24 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
+from zoo.calibration import Calibration, calibration_from_dict, calibration_to_dict
 from zoo.cards import Preprocess, preprocess_from_dict, preprocess_to_dict
 from zoo.errors import InputError, ModelFileError
 from zoo.graph.session import tensors
 
 PREPROCESS, LABELS, PROVENANCE, GOLDEN = "zoo.preprocess", "zoo.labels", "zoo.provenance", "zoo.golden"
+CALIBRATION = "zoo.calibration"
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """The four entries; None or empty where the file has none."""
+    """The five entries; None or empty where the file has none."""
 
     preprocess: Preprocess | None = None
     labels: tuple[str, ...] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     golden: Mapping[str, Any] | None = None
+    calibration: Calibration | None = None
 
 
 def read(model: onnx.ModelProto, path: Path) -> Metadata:
@@ -45,7 +49,7 @@ def read(model: onnx.ModelProto, path: Path) -> Metadata:
     try:
         values = {
             key: json.loads(entries[key])
-            for key in (PREPROCESS, LABELS, PROVENANCE, GOLDEN)
+            for key in (PREPROCESS, LABELS, PROVENANCE, GOLDEN, CALIBRATION)
             if key in entries
         }
         preprocess = preprocess_from_dict(values[PREPROCESS]) if PREPROCESS in values else None
@@ -54,11 +58,16 @@ def read(model: onnx.ModelProto, path: Path) -> Metadata:
             f"{path}: its Backbone Zoo metadata cannot be read ({error}). Export the model again."
         ) from error
     labels = values.get(LABELS)
-    golden = values.get(GOLDEN)
-    if not isinstance(labels, list | None) or not isinstance(golden, dict | None):
+    golden, calibration = values.get(GOLDEN), values.get(CALIBRATION)
+    dicts = isinstance(golden, dict | None) and isinstance(calibration, dict | None)
+    if not isinstance(labels, list | None) or not dicts:
         raise ModelFileError(f"{path}: its Backbone Zoo metadata has another shape. Export the model again.")
     return Metadata(
-        preprocess, tuple(map(str, labels)) if labels else None, values.get(PROVENANCE, {}), golden
+        preprocess,
+        tuple(map(str, labels)) if labels else None,
+        values.get(PROVENANCE, {}),
+        golden,
+        calibration and calibration_from_dict(calibration, str(path)),
     )
 
 
@@ -70,6 +79,7 @@ def write(model: onnx.ModelProto, metadata: Metadata) -> None:
         LABELS: metadata.labels and list(metadata.labels),
         PROVENANCE: provenance,
         GOLDEN: metadata.golden,
+        CALIBRATION: metadata.calibration and calibration_to_dict(metadata.calibration),
     }
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key not in values}
     kept |= {key: _json(value) for key, value in values.items() if value is not None}

@@ -13,6 +13,7 @@ def main(paths: list[str]) -> None:
     session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"))
     stored = session.get_modelmeta().custom_metadata_map
     p, labels = json.loads(stored["zoo.preprocess"]), json.loads(stored.get("zoo.labels", "[]"))
+    c = json.loads(stored.get("zoo.calibration", '{"temperature": 1, "threshold": 0}'))
     for path in paths:
         image: Image.Image = ImageOps.exif_transpose(Image.open(path))
         if image.mode.startswith("I;16"):  # 16-bit grey: the high byte
@@ -27,8 +28,10 @@ def main(paths: list[str]) -> None:
         pixels = pixels if p["channels"] == "RGB" else pixels[..., ::-1]
         normal = (pixels * p["scale"] - np.array(p["mean"])) / np.array(p["std"])
         batch = np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)
-        logits = session.run(["logits"], {"images": batch})[0][0].astype(np.float64)
+        logits = session.run(["logits"], {"images": batch})[0][0].astype(np.float64) / c["temperature"]
         powers = np.exp(logits - logits.max())
+        if powers.max() / powers.sum() < c["threshold"]:
+            print(f"{path}\tunsure\t{c['threshold']:.6f}")
         for i in np.argsort(-powers, kind="stable")[:5]:
             print(f"{path}\t{labels[i] if labels else i}\t{powers[i] / powers.sum():.6f}")
 

@@ -11,10 +11,13 @@ import numpy as np
 import onnxruntime
 
 from zoo import cost, data
+from zoo.calibration import Calibration, fit_calibration, probabilities
 from zoo.cards import Cost, ImagePreprocess, Preprocess
+from zoo.data.sources import Data
 from zoo.engine import Array, Batch
 from zoo.errors import HeadMissingError, InputError, ModelFileError
 from zoo.graph import metadata, variants
+from zoo.graph.calibrating import held_out
 from zoo.graph.ports import Ports, find_ports
 from zoo.graph.session import ORT_ERRORS, load_proto, open_session, run_session
 from zoo.graph.surgery import FEATURES, depth_output
@@ -31,6 +34,7 @@ class OnnxModel:
     num_classes, feature_dim   C and D; None where the file has no such output (or does not tell its size)
     inputs       names of the arrays in a batch
     depths       depths at which it has features, ascending; empty for an ordinary file
+    calibration  what `predict` applies, or None
     provenance   framework, exporter, versions, digest of the weights, parity figures
     """
 
@@ -52,6 +56,7 @@ class OnnxModel:
         self.inputs = tuple(self.ports.inputs)
         self.depths, self.feature_dim = self.ports.depths, self.ports.feature_dim
         self.provenance: Mapping[str, Any] = stored.provenance
+        self.calibration = stored.calibration
         self.id = str(stored.provenance.get("id") or self.path.stem)
         self.num_classes = self.ports.num_classes
         self.labels = _labels(self.path, stored.labels, self.num_classes)
@@ -87,13 +92,17 @@ class OnnxModel:
         return self.ports.as_logits(values)
 
     def predict(self, inputs: object, *, batch_size: int = 32) -> Array:
-        """Probabilities float32 [N, C], rows sum to 1, in the order of `inputs`.
+        """Probabilities float32 [N, C], rows sum to 1, in the order of `inputs`; calibrated where the file is.
 
         inputs: a path, a list of paths, PIL images, HWC uint8 arrays, or strings.
         Raises HeadMissingError where the file has no head, DataError or BadFilesError for the inputs.
         """
+        return probabilities(self.logits_of(inputs, batch_size=batch_size), self.calibration)
+
+    def logits_of(self, inputs: object, *, batch_size: int = 32) -> Array:
+        """float32 [N, C] of the same kinds of inputs, as the graph gives them: never calibrated."""
         (values,) = self._over(inputs, [self._logits_output()], batch_size)
-        return softmax(self.ports.as_logits(values))
+        return self.ports.as_logits(values)
 
     def features(self, inputs: object, *, batch_size: int = 32) -> Array:
         """float32 [N, D], in the order of `inputs`. Raises ModelFileError where the file gives none."""
@@ -133,6 +142,24 @@ class OnnxModel:
         written = variants.write_head(self.path, weight, bias, labels, target)
         return OnnxModel(written, threads=self.threads)
 
+    def calibrate(
+        self, data: Data, *, accuracy: float | None = None, path: Path | str | None = None
+    ) -> Calibration:
+        """Fit temperature and threshold on held-out data and write them into this file's metadata.
+
+        data: what the network was not trained on; of data in parts, the validation part. A file does not
+        know its training data: a run does, so calibrate that where it is at hand.
+        accuracy: answer as much as possible with at least this share right. path: write another file instead.
+        Raises DataError, InputError, HeadMissingError, ModelFileError (a file that is not ours), StorageError.
+        """
+        image = isinstance(self.preprocess, ImagePreprocess)
+        held = held_out(data, "image" if image else "text", self.labels, self.num_classes)
+        found = fit_calibration(self.logits_of(held.inputs), held.targets, accuracy=accuracy)
+        variants.write_calibration(self.path, found, self.path if path is None else Path(path))
+        if path is None:
+            self.calibration = found
+        return found
+
     def benchmark(self, *, batch_sizes: Sequence[int] = (1,), threads: int | None = None) -> list[Cost]:
         """One Cost per batch size, measured in a process of its own (`zoo.cost`)."""
         return cost.measure([(self.id, self.path)], batch_sizes=batch_sizes, threads=threads or self.threads)
@@ -158,14 +185,6 @@ class OnnxModel:
             for whole, part in zip(found, values, strict=True):
                 whole[indices] = part
         return found or [np.empty((0, 0), np.float32) for _ in outputs]
-
-
-def softmax(logits: Array) -> Array:
-    """Probabilities float32 of [N, C], computed in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True, initial=-np.inf)
-    powers = np.exp(shifted)
-    shares: Array = powers / powers.sum(axis=1, keepdims=True)
-    return shares.astype(np.float32)
 
 
 def cut_depth(model: OnnxModel, depth: int, path: Path | str) -> OnnxModel:

@@ -1,6 +1,7 @@
-"""New files from one exported graph, without its framework: another head, or only the first units.
+"""New files from one exported graph, without its framework: another head, only the first units, a calibration.
 
-Both write whole files with a golden pair of their own, so each can be verified alone.
+Both write whole files with a golden pair of their own, so each can be verified alone. Calibrating changes the
+metadata alone.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from zoo.calibration import Calibration
 from zoo.cards import ModelId
 from zoo.engine import Array
 from zoo.errors import ExportMismatchError, InputError, ModelFileError
-from zoo.files import cache_dir, sha256_file
+from zoo.files import atomic_file, cache_dir, sha256_file
 from zoo.graph import metadata, samples, surgery
 from zoo.graph.metadata import Metadata
 from zoo.graph.parity import Yardstick, check_golden, largest_error, rounded
@@ -42,20 +44,40 @@ def write_head(
     figures = _check_head(session, weight, bias, stored)
     kept = {key: value for key, value in (stored.provenance.get("parity") or {}).items() if key != LOGITS}
     described = metadata.with_provenance(stored, {"parity": {**kept, LOGITS: figures}})
-    described = dataclasses.replace(described, labels=tuple(labels) if labels else None)
+    # Another head is other logits: a calibration of the old ones does not hold for them.
+    described = dataclasses.replace(described, labels=tuple(labels) if labels else None, calibration=None)
     path = path or _cached_head(source, weight, bias, labels)
     seal(model, described, session, path)
     return path
 
 
+def write_calibration(source: Path, calibration: Calibration | None, path: Path) -> None:
+    """`source` with this calibration in its metadata, as `path` (perhaps itself); the graph is not touched.
+
+    Raises ModelFileError for a file that is not ours, StorageError.
+    """
+    model, stored = _opened(source)
+    metadata.write(model, dataclasses.replace(stored, calibration=calibration))
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def refuse_foreign(source: Path) -> None:
+    """Raise ModelFileError for a file that Backbone Zoo did not write, before anything is computed with it."""
+    _ours(source, metadata.read(load_proto(source), source))
+
+
 def _opened(source: Path) -> tuple[onnx.ModelProto, Metadata]:
     model = load_proto(source, external_data=True)
-    stored = metadata.read(model, source)
+    return model, _ours(source, metadata.read(model, source))
+
+
+def _ours(source: Path, stored: Metadata) -> Metadata:
     if stored.preprocess is None:
         raise ModelFileError(
-            f"{source} was not exported by Backbone Zoo (no metadata): it cannot be cut or given a head"
+            f"{source} was not exported by Backbone Zoo (no metadata): it cannot be cut, calibrated or given a head"
         )
-    return model, stored
+    return stored
 
 
 def _head_arrays(
@@ -119,6 +141,7 @@ def write_cut(source: Path, depth: int, path: Path) -> None:
         "depth": depth,
         "cut_from": {"id": whole_id, **_check_cut(session, stored, name, path)},
     }
+    stored = dataclasses.replace(stored, calibration=None)
     seal(model, metadata.with_provenance(stored, changes), session, path)
 
 

@@ -10,43 +10,24 @@ import numpy as np
 
 from zoo.engine import Array
 from zoo.errors import DataError
+from zoo.probability import Z95, cross_entropy, log_softmax, softmax, wilson_interval
 
-Z95 = 1.959963984540054
-"""Two-sided 95 % quantile of the normal distribution."""
-
-
-def log_softmax(logits: Array) -> Array:
-    """float64 [N, C], rows are log probabilities."""
-    wide = logits.astype(np.float64)
-    shifted = wide - wide.max(axis=1, keepdims=True)
-    result: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
-
-
-def softmax(logits: Array) -> Array:
-    """float32 [N, C], rows sum to 1."""
-    return np.exp(log_softmax(logits)).astype(np.float32)
-
-
-def cross_entropy(logits: Array, targets: Array) -> float:
-    """Mean of -log p(target); targets int64 [N]."""
-    return float(-log_softmax(logits)[np.arange(len(targets)), targets].mean())
+__all__ = [
+    "cross_entropy",
+    "evaluate",
+    "log_loss",
+    "log_softmax",
+    "macro_f1",
+    "paired_interval",
+    "softmax",
+    "wilson_interval",
+]
 
 
 def log_loss(probabilities: Array, targets: Array) -> float:
     """The same from probabilities [N, C]; a probability of 0 counts as float32's smallest, 1.2e-38."""
     chosen = probabilities[np.arange(len(targets)), targets].astype(np.float64)
     return float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean())
-
-
-def wilson_interval(right: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Interval of a share (Wilson 1927), 95 % by default; (0, 1) where there is nothing to judge by."""
-    if n == 0:
-        return 0.0, 1.0
-    share, spread = right / n, z * z / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def paired_interval(better: Array, other: Array) -> tuple[float, float]:

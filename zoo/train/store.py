@@ -23,7 +23,7 @@ from zoo import registry
 from zoo.cards import ModelId, TextPreprocess, preprocess_from_dict, preprocess_to_dict
 from zoo.engine import HEAD_BIAS, HEAD_WEIGHT, Array, Engine
 from zoo.errors import InputError, ModelFileError, WeightsCorruptError
-from zoo.files import sha256_file, storage_error
+from zoo.files import atomic_file, sha256_file, storage_error
 from zoo.train.tensors import read_tensors, write_tensors
 
 META, STATE, TOKENIZER, FORMAT = "zoo.json", "state.safetensors", "tokenizer.json", 1
@@ -161,6 +161,17 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if version != FORMAT:
         raise ModelFileError(f"{path} is of format {version}, this version reads {FORMAT}: save it again")
     return dict(meta)
+
+
+def amend(folder: Path, **changes: Any) -> None:
+    """Change entries of what is kept beside the engine (`extra`); weights stay as they are.
+
+    Raises ModelFileError, WeightsCorruptError, StorageError; the old zoo.json stays then.
+    """
+    meta = read_meta(folder)
+    with atomic_file(folder / META) as temporary:
+        sealed = _sealed(meta | {"extra": meta["extra"] | changes})
+        temporary.write_text(json.dumps(sealed, indent=1), encoding="utf-8")
 
 
 def recipe_and_history(recipe: Any, history: Any) -> dict[str, Any]:
