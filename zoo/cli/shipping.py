@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli import tables
+from zoo.cli.mistakes import Wrong
 from zoo.cli.options import (
     DATA_HELP,
     AsJson,
@@ -48,9 +49,12 @@ def evaluate_command(
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,
     threads: Threads = None,
+    confusion: Annotated[bool, typer.Option("--confusion", help="Which class is taken for which.")] = False,
+    worst: Annotated[int, typer.Option(min=0, help="Show so many errors, the highest loss first.")] = 0,
+    errors: Annotated[Path | None, typer.Option(help="CSV file of every error.", show_default=False)] = None,
     json: AsJson = False,
 ) -> None:
-    """Accuracy with its interval, macro F1 and log loss on labelled data."""
+    """Accuracy with its interval, macro F1 and log loss on labelled data; where it goes wrong."""
     use_threads(threads)
     from zoo.cards import ImagePreprocess
     from zoo.cli.opening import open_model
@@ -62,9 +66,11 @@ def evaluate_command(
     columns = {"text": text_column, "label": label_column, "on_error": on_error.value}
     judged = find_parts(data).to_judge(part)
     dataset = open_dataset(judged, kind=kind, classes=opened.labels, **columns)
-    figures = evaluate(opened.predict(dataset.inputs), dataset.targets, dataset.classes)
+    probabilities = opened.predict(dataset.inputs)
+    figures = evaluate(probabilities, dataset.targets, dataset.classes)
+    wrong = Wrong.of(probabilities, dataset, confusion=confusion, worst=worst, errors=errors)
     if json:
-        tables.print_json(figures)
+        tables.print_json(figures | wrong.as_dict())
         return
     low, high = figures["accuracy_low"], figures["accuracy_high"]
     tables.print_pairs(
@@ -75,6 +81,7 @@ def evaluate_command(
             ("examples", f"{figures['n']} of {dataset.source}"),
         ]
     )
+    wrong.print()
 
 
 # --- export
