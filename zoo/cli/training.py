@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,14 @@ THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_
 SHOWN_BAD = 10
 
 
+class LogName(StrEnum):
+    """Files for other programs, written while training goes on."""
+
+    TENSORBOARD = "tensorboard"
+    CSV = "csv"
+
+
+Logs = Annotated[list[LogName] | None, typer.Option("--log", help="Also write losses as such files.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.", show_default=False)]
 ValidationPath = Annotated[
     str | None, typer.Option("--validation", help="Data to validate on, where the data has no such part.")
@@ -67,6 +76,7 @@ def train_command(
     checkpoint_seconds: Annotated[
         float, typer.Option(min=0, help="Between checkpoints within an epoch.")
     ] = 120,
+    log: Logs = None,
     partial: Partial = False,
     threads: Threads = None,
 ) -> None:
@@ -74,6 +84,7 @@ def train_command(
     columns = {"text": text_column, "label": label_column, "on_error": on_error.value}
     source = TrainingData(data, validation, validation_fraction, columns, recipe.seed)
     frozen = freeze_option(freeze)
+    logs: list[Any] = [name.value for name in log or ()]
     check_folder(output, resume=resume)
     use_threads(threads if threads is not None or not resume else recorded_threads(output))
     parts = source.open(data_kind(name))
@@ -88,6 +99,7 @@ def train_command(
         resume=resume,
         override=override,
         checkpoint_seconds=checkpoint_seconds,
+        log=logs,
     )
     _print_run(history, output, validation or data)
 

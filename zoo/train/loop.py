@@ -27,6 +27,7 @@ from zoo.train.average import Average
 from zoo.train.checkpoint import Checkpoint
 from zoo.train.history import History, Row
 from zoo.train.learner import Learner
+from zoo.train.logs import LogFormat, RunLog
 from zoo.train.metrics import cross_entropy
 from zoo.train.progress import TrainingBar
 from zoo.train.schedule import Phase, class_weights, phase, rate, steps_per_epoch
@@ -53,6 +54,7 @@ class Plan:
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     progress: bool = False
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    log: tuple[LogFormat, ...] = ()
 
 
 def run(learner: Learner, recipe: Recipe, plan: Plan, resumed: Checkpoint | None = None) -> History:
@@ -75,6 +77,8 @@ def run(learner: Learner, recipe: Recipe, plan: Plan, resumed: Checkpoint | None
         raise KeyboardInterrupt(loop.interrupted()) from interrupt
     finally:
         learner.release(plan.trainable)
+        if loop.log is not None:
+            loop.log.close()
 
 
 def soft_targets(num_classes: int, smoothing: float) -> Array:
@@ -98,6 +102,7 @@ class Loop:
         self.best_epoch: int | None = None
         self.best: Mapping[str, Array] | None = None
         self.average: Average | None = None
+        self.log: RunLog | None = None
         self._seconds = 0.0  # spent on this epoch before the run was resumed
         self._kept: tuple[int, int] | None = None  # epochs and steps that the newest checkpoint holds
 
@@ -131,6 +136,9 @@ class Loop:
         if self.plan.run_dir is not None:
             checkpoints.sweep(self.plan.run_dir)
             history.rewrite(self.plan.run_dir, self.rows)
+            if self.plan.log:
+                done = {"step": len(self.losses), "epoch": len(self.rows)}
+                self.log = RunLog(self.plan.run_dir, self.plan.log, **done)
 
     def _phase_of(self, epoch: int) -> Phase:
         return phase(self.recipe, min(epoch, self.recipe.epochs - 1), self.plan.trainable)
@@ -170,6 +178,8 @@ class Loop:
         self.position, self._seconds = 0, 0.0
         self._keep_best(row, judged)
         self._good = (state, len(self.losses))
+        if self.log is not None:
+            self.log.epoch(row)
         if self.plan.run_dir is not None:
             self._write(self.plan.run_dir, is_best=self.best is state)
             history.append(self.plan.run_dir, row)
@@ -200,6 +210,8 @@ class Loop:
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss became {loss}", len(self.losses))
             self.losses.append(loss)
+            if self.log is not None:
+                self.log.step(len(self.losses), loss, self._rate(len(self.losses) - 1))
         if pending:
             bar.steps(len(self.losses), self.losses[-1])
         pending.clear()
@@ -266,6 +278,10 @@ class Loop:
             self._write(self.plan.run_dir, is_best=False)
 
     def _write(self, run_dir: Path, *, is_best: bool) -> None:
+        if (
+            self.log is not None
+        ):  # first: a resumed run cuts off what is too much, and cannot make up for gaps
+            self.log.flush()
         checkpoint = Checkpoint(
             step=len(self.losses),
             position=self.position,

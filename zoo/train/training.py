@@ -32,6 +32,7 @@ from zoo.train.features import FeatureCache, backbone_graph, backbone_key, can_b
 from zoo.train.history import History
 from zoo.train.learner import HeadLearner, Learner, NetworkLearner, preprocessed
 from zoo.train.lock import only_run_in
+from zoo.train.logs import LogFormat, check_log
 from zoo.train.loop import CHECKPOINT_SECONDS, Plan, run
 
 SMALL_VOCABULARY = 8000
@@ -52,10 +53,11 @@ def fit(
     model_id: str = "",
     versions: Mapping[str, str] | None = None,
     progress: bool = True,
+    log: Sequence[LogFormat] = (),
 ) -> History:
     """Train what is trainable; afterwards the engine holds the best epoch's weights (or the last one's).
 
-    validation: with the classes of `train`.  run_dir: gets checkpoints/ and history.jsonl.  resume: go on
+    validation: with the classes of `train`.  run_dir: gets checkpoints/, history.jsonl, `log`.  resume: go on
     from the newest whole checkpoint there, its freeze state included; without any, start.  override: with
     another recipe from there on.  checkpoint_seconds: between checkpoints within an epoch (0: each step).
     cache: train a linear head on a frozen backbone's cached features (model_id and versions name its graph);
@@ -64,12 +66,13 @@ def fit(
     """
     check_head(engine, len(train.classes))
     check_examples(train, recipe)
+    check_log(log, run_dir)
     augmentation(recipe.augment, engine.preprocess, seed=recipe.seed)  # refuses what a text model cannot have
     with only_run_in(run_dir):
         resumed = _resumed(run_dir, resume=resume)
         return _fit(
             engine, train, validation, recipe, resumed,
-            settings=Settings(run_dir, override, checkpoint_seconds, progress),
+            settings=Settings(run_dir, override, checkpoint_seconds, progress, tuple(log)),
             cached=None if cache is None else Cached(cache, model_id, versions or {}),
         )  # fmt: skip
 
@@ -82,6 +85,7 @@ class Settings:
     override: bool
     checkpoint_seconds: float
     progress: bool
+    log: tuple[LogFormat, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +107,7 @@ def _fit(
     settings: Settings,
     cached: Cached | None,
 ) -> History:
-    preprocess = _with_tokenizer(engine.preprocess, train, resumed)
+    preprocess = with_tokenizer(engine.preprocess, train, resumed)
     trainable = engine.trainable if resumed is None else resumed.trainable
     key = None
     if cached is not None and not trainable and recipe.augment == "none" and can_be_cached(engine):
@@ -123,9 +127,10 @@ def _fit(
         preprocess_to_dict(engine.preprocess),
         settings.progress,
         settings.checkpoint_seconds,
+        settings.log,
     )
     if key is None or cached is None:
-        return run(_network(engine, train, validation, recipe), recipe, plan, resumed)
+        return run(network_learner(engine, train, validation, recipe), recipe, plan, resumed)
     graph = functools.cache(
         lambda: backbone_graph(engine, key, model_id=cached.model_id, versions=cached.versions)
     )
@@ -204,7 +209,7 @@ def _resumed(run_dir: Path | None, *, resume: bool) -> Checkpoint | None:
     return None
 
 
-def _with_tokenizer(preprocess: Preprocess, train: Dataset, resumed: Checkpoint | None) -> Preprocess:
+def with_tokenizer(preprocess: Preprocess, train: Dataset, resumed: Checkpoint | None) -> Preprocess:
     """A text model with random weights has no tokenizer: the resumed run's, or a small one of these texts."""
     if not isinstance(preprocess, TextPreprocess) or preprocess.tokenizer is not None:
         return preprocess
@@ -230,7 +235,7 @@ def _identity(
     }
 
 
-def _network(engine: Engine, train: Dataset, validation: Dataset | None, recipe: Recipe) -> Learner:
+def network_learner(engine: Engine, train: Dataset, validation: Dataset | None, recipe: Recipe) -> Learner:
     return NetworkLearner(
         engine,
         preprocessed(train.inputs, engine.preprocess, augment=recipe.augment, seed=recipe.seed),
