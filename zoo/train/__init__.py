@@ -1,6 +1,7 @@
 """Training, saving and judging: the loop in the core that is the same for every framework."""
 
 from zoo.train.features import FeatureCache, backbone_graph, export
+from zoo.train.finder import RateSearch, find_lr
 from zoo.train.history import History
 from zoo.train.loop import CHECKPOINT_SECONDS
 from zoo.train.metrics import evaluate, paired_interval, softmax, wilson_interval
@@ -13,10 +14,12 @@ __all__ = [
     "CHECKPOINT_SECONDS",
     "FeatureCache",
     "History",
+    "RateSearch",
     "backbone_graph",
     "check_head",
     "evaluate",
     "export",
+    "find_lr",
     "fit",
     "fit_head",
     "load",
