@@ -166,8 +166,8 @@ def report(
               "cold / bare", "accuracy: ours, plain"]  # fmt: skip
     text = (
         f"## Frozen training\n\n`python benchmarks/frozen.py`: {EPOCHS} epochs of the head, {photos} JPEGs, batch "
-        f"{BATCH}, threads and decoding workers: {threads}; median (fastest-slowest). Aimed at: {COLD}x cold, {WARM}x warm, "
-        f"cold / bare {LIMIT}. Accuracy on other photographs, after training on a quarter of these."
+        f"{BATCH}, threads and decoding workers: {threads}; median (fastest-slowest). Aimed at: {COLD}x cold, "
+        f"{WARM}x warm, cold / bare {LIMIT}. Accuracy on other photographs, after training on a quarter of these."
     )
     return f"{text}\n\n{table(header, rows)}\n\n{machine_line('torch', 'torchvision', 'onnxruntime')}"
 
