@@ -14,6 +14,7 @@ from zoo import backbone, registry
 from zoo.cards import ModelId
 from zoo.errors import WeightsUnavailableError
 from zoo.graph import export_engine
+from zoo.train.features import backbone_key, can_be_cached
 
 RANDOM = "random weights: the pretrained ones cannot be reached, and cost does not depend on them"
 
@@ -34,12 +35,18 @@ def export(
     if (Path(model) / "zoo.json").is_file():
         loaded, note = backbone.load(model), ""
         loaded.export(path)
-        return {"path": path, "depths": [], "note": note, "id": str(loaded.id)}
+        return {"path": path, "depths": [], "note": note, "id": str(loaded.id), **_features(loaded)}
     loaded, note = _get(registry.resolve(model), num_classes, random_if_unreachable)
     cuts = () if depths is None else tuple(depths or loaded.engine.depths)
-    versions = registry.adapter(loaded.id.framework).versions()
-    export_engine(loaded.engine, Path(path), model_id=str(loaded.id), versions=versions, depths=cuts)
-    return {"path": path, "depths": list(cuts), "note": note, "id": str(loaded.id)}
+    export_engine(loaded.engine, Path(path), model_id=str(loaded.id), versions=loaded.versions(), depths=cuts)
+    return {"path": path, "depths": list(cuts), "note": note, "id": str(loaded.id), **_features(loaded)}
+
+
+def _features(model: backbone.Backbone) -> dict[str, Any]:
+    """features_key: what cached features of the whole backbone go by, the same as in training; or None."""
+    engine = model.engine
+    kept = can_be_cached(engine)
+    return {"features_key": backbone_key(engine, engine.preprocess, model.versions()) if kept else None}
 
 
 def _get(

@@ -200,8 +200,8 @@ def test_features_are_computed_once_for_a_backbone_and_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
-    passes, compute = [], OnnxModel.features
-    monkeypatch.setattr(OnnxModel, "features", lambda *a, **k: passes.append(1) or compute(*a, **k))
+    passes, compute = [], OnnxModel.feature_chunks
+    monkeypatch.setattr(OnnxModel, "feature_chunks", lambda *a, **k: passes.append(1) or compute(*a, **k))
     for engine in (frozen(), frozen()):
         train(engine, FeatureCache())
     assert len(passes) == 1

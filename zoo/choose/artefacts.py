@@ -6,18 +6,22 @@ The frameworks work side by side; a crash costs the families of that framework's
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from zoo.cards import TextPreprocess
+from zoo.cards import TextPreprocess, fingerprint
 from zoo.choose.candidates import Family
+from zoo.data.dataset import input_digests
 from zoo.engine import Array
-from zoo.errors import ZooError
+from zoo.errors import StorageError, ZooError
 from zoo.graph import OnnxModel, cut_depth
 from zoo.process import Worker
+from zoo.train import FeatureCache
+from zoo.train.features import entry_name, features_of_inputs
 
 EXPORT_TIMEOUT_S = 900.0
 Say = Callable[[str], None]
@@ -25,12 +29,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Artefact:
-    """One candidate's graph without a fitted head. `trunk` holds all depths of its family (or is itself)."""
+    """One candidate's graph without a fitted head. `trunk` holds all depths of its family (or is itself).
+    features_key: what the cached features of the whole backbone go by; None: they are not cached.
+    """
 
     id: str
     path: Path
     trunk: Path
     depth: int | None
+    features_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,13 +111,13 @@ def export_families(
 
 def _members(family: Family, trunk: Path, result: Mapping[str, Any]) -> list[Artefact]:
     if family.depths is None:
-        return [Artefact(str(family.id), trunk, trunk, None)]
+        return [Artefact(str(family.id), trunk, trunk, None, result.get("features_key"))]
     whole = OnnxModel(trunk)
     found = []
     for depth in result["depths"]:
         path = trunk.with_name(f"{trunk.stem}-depth{depth}.onnx")
         cut_depth(whole, depth, path)
-        found.append(Artefact(str(family.member(depth)), path, trunk, depth))
+        found.append(Artefact(str(family.member(depth)), path, trunk, depth, result.get("features_key")))
     return found
 
 
@@ -120,21 +127,50 @@ def takes(model: OnnxModel, kind: str) -> bool:
 
 
 class Features:
-    """Features of artefacts on one list of inputs: one pass a trunk, all of its depths at once."""
+    """Features of artefacts on one list of inputs: from the cache, which training shares, else one pass a
+    trunk, all of its depths at once.
+    """
 
-    def __init__(self, inputs: Sequence[Any]) -> None:
-        self.inputs = inputs
-        self._passes: dict[Path, dict[int | None, Array]] = {}
+    def __init__(self, inputs: Sequence[Any], *, source: str = "arrays") -> None:
+        self.inputs, self.source, self.kept = inputs, source, FeatureCache()
+        self._passes: dict[tuple[Path, int | None], Array] = {}
 
     def of(self, artefact: Artefact) -> Array:
         """float32 [N, D]."""
-        if artefact.trunk not in self._passes:
-            model = OnnxModel(artefact.trunk)
-            found: dict[int | None, Array] = {}
-            if artefact.depth is None:
-                found[None] = model.features(self.inputs)
-            else:
-                for depth, features in model.features_by_depth(self.inputs).items():
-                    found[depth] = features
-            self._passes[artefact.trunk] = found
-        return self._passes[artefact.trunk][artefact.depth]
+        place = (artefact.trunk, artefact.depth)
+        if place not in self._passes:
+            try:
+                self._passes[place] = self._cached(artefact)
+            except StorageError as error:
+                warnings.warn(f"features are not kept: {error}", stacklevel=2)
+                self._computed(OnnxModel(artefact.trunk), artefact)
+        return self._passes[place]
+
+    def _cached(self, artefact: Artefact) -> Array:
+        model, key = OnnxModel(artefact.trunk), artefact.features_key
+        if key is None or (artefact.depth is None and model.feature_dim is None):
+            return self._computed(model, artefact)[artefact.depth]
+        if artefact.depth is None:
+            columns = cast(int, model.feature_dim)
+            return features_of_inputs(lambda: model, columns, key, self.inputs, self.kept, source=self.source)
+        if (found := self.kept.get(self._name(key, artefact.depth))) is not None:
+            return found
+        computed = self._computed(model, artefact)
+        for depth, values in computed.items():
+            about = {"model": f"{model.id},depth={depth}", "data": self.source}
+            rows, columns = values.shape
+            self.kept.put(self._name(key, depth), rows, columns, [values], about=about)
+        return computed[artefact.depth]
+
+    def _name(self, key: str, depth: int | None) -> str:
+        return entry_name(fingerprint([key, depth]), input_digests(self.inputs))
+
+    def _computed(self, model: OnnxModel, artefact: Artefact) -> dict[int | None, Array]:
+        """In one pass, and remembered: of the whole, or of every depth."""
+        found: dict[int | None, Array] = {}
+        if artefact.depth is None:
+            found[None] = model.features(self.inputs)
+        else:
+            found.update(model.features_by_depth(self.inputs).items())
+        self._passes |= {(artefact.trunk, depth): values for depth, values in found.items()}
+        return found

@@ -116,7 +116,7 @@ class _Run:
         fitting = self._within(artefacts, costs)
         folds, seed = self.settings["folds"], self.settings["seed"]
         judged = Judged.of(self.parts.train, self.parts.validation, folds=folds, seed=seed)
-        features = Features(judged.inputs)
+        features = Features(judged.inputs, source=self.parts.train.source)
         evidence = self._timed("probe", lambda: self._evidence(fitting, judged, features, costs))
         verdict = judge(evidence, costs, tolerance=self.settings["tolerance"])
         by_id = {artefact.id: artefact for artefact in fitting}

@@ -40,6 +40,7 @@ GROUPS = {
     "checking": ("check",),
     "costs": ("bench", "compare"),
     "selecting": ("select",),
+    "caching": ("cache",),
 }
 registered: set[str] = set()
 

@@ -14,6 +14,7 @@ from typing import IO, Literal, TypeAlias
 import numpy as np
 from PIL import Image
 
+from zoo.data.digests import DIGEST_BYTES, digest, file_digests
 from zoo.engine import Array
 from zoo.errors import BadFilesError, DataError
 
@@ -66,26 +67,36 @@ class Dataset:
         inputs = [self.inputs[i] for i in chosen]
         return dataclasses.replace(self, inputs=inputs, targets=self.targets[chosen])
 
-    def fingerprint(self) -> str:
-        """64 hex digits of what is in it: content of texts and arrays; of files path, size and time of change.
+    def digests(self) -> Array:
+        """uint8 [N, 16]: what each input contains, wherever it lies and whatever it is labelled.
 
-        Paths count relative to `source`, so a moved folder keeps its fingerprint. Raises BadFilesError
-        where a file has gone.
+        Raises BadFilesError where a file has gone.
         """
-        digest = hashlib.sha256(repr((self.kind, self.classes, len(self))).encode())
-        digest.update(np.ascontiguousarray(self.targets, dtype=np.int64).tobytes())
-        for item in self.inputs:
-            part = content(item, self.source)
-            digest.update(len(part).to_bytes(8, "little") + part)
-        return digest.hexdigest()
+        return input_digests(self.inputs)
+
+    def fingerprint(self) -> str:
+        """64 hex digits of what is in it: the inputs' content, their order, their labels and the classes.
+
+        Names of files do not count, so a moved folder keeps its fingerprint. Raises BadFilesError where a
+        file has gone.
+        """
+        found = hashlib.sha256(repr((self.kind, self.classes, len(self))).encode())
+        found.update(np.ascontiguousarray(self.targets, dtype=np.int64).tobytes())
+        found.update(self.digests().tobytes())
+        return found.hexdigest()
 
 
-def content(item: Input, source: str) -> bytes:
-    """What identifies one input, as bytes; of a file that is path, size and time of change."""
+def input_digests(inputs: Sequence[Input]) -> Array:
+    """uint8 [N, 16]; see `Dataset.digests`."""
+    files = iter(file_digests([item for item in inputs if isinstance(item, Path)]))
+    found = [next(files) if isinstance(item, Path) else digest(content(item)) for item in inputs]
+    return np.frombuffer(b"".join(found), np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def content(item: str | Image.Image | Array | EncodedImage) -> bytes:
+    """What identifies one input, as bytes."""
     if isinstance(item, str):
         return item.encode("utf-8", "surrogatepass")
-    if isinstance(item, Path):
-        return _file_identity(item, source)
     if isinstance(item, EncodedImage):
         with item.open() as file:
             return file.read()
@@ -95,19 +106,6 @@ def content(item: Input, source: str) -> bytes:
         facts = repr((item.mode, item.size, item.getexif().get(0x0112))).encode()
         return facts + palette + item.tobytes()
     return repr((item.shape, item.dtype.str)).encode() + np.ascontiguousarray(item).tobytes()
-
-
-def _file_identity(path: Path, source: str) -> bytes:
-    try:
-        status = path.stat()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise BadFilesError(
-            f"{path}: {reason}. It was there when the data was opened: open the data again.",
-            [(str(path), reason)],
-        ) from error
-    name = path.relative_to(source) if source and path.is_relative_to(source) else path
-    return repr((name.as_posix(), status.st_size, status.st_mtime_ns)).encode()
 
 
 # --- labels

@@ -77,7 +77,7 @@ def _quick(item: Input) -> str:
     """Of a file its name and size, which cost no reading; of anything else the content."""
     if isinstance(item, Path):
         return _hex(f"{item.name} {item.stat().st_size}".encode())
-    return _hex(content(item, ""))
+    return _hex(content(item))
 
 
 def _full(item: Input, quick: str) -> str:

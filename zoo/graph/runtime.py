@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,26 @@ class OnnxModel:
         (values,) = self._over(inputs, [FEATURES], batch_size)
         return values
 
+    def feature_chunks(
+        self, inputs: Sequence[data.Input], *, size: int = 512, batch_size: int = 32
+    ) -> Iterator[Array]:
+        """`features` of opened inputs in order, [size, D] at a time: for what would not fit into memory.
+
+        size: a multiple of batch_size. Decoding runs on across the pieces.
+        """
+        image = isinstance(self.preprocess, ImagePreprocess)
+        order = None if image else _long_texts_first(inputs, size)
+        piece: list[tuple[Array, Array]] = []
+        for indices, batch in data.batches(
+            inputs, self.preprocess, batch_size=batch_size, order=order
+        ):
+            piece.append((indices, self.run(batch, [FEATURES])[0]))
+            if sum(len(part) for part, _ in piece) == size:
+                yield _joined(piece)
+                piece = []
+        if piece:
+            yield _joined(piece)
+
     def features_by_depth(self, inputs: object, *, batch_size: int = 32) -> dict[int, Array]:
         """float32 [N, D] for each depth that the file holds, all from one pass."""
         if not self.depths:
@@ -185,6 +205,19 @@ class OnnxModel:
             for whole, part in zip(found, values, strict=True):
                 whole[indices] = part
         return found or [np.empty((0, 0), np.float32) for _ in outputs]
+
+
+def _long_texts_first(texts: Sequence[data.Input], size: int) -> Array:
+    """An order in which texts of like length are neighbours, within each `size` of them."""
+    lengths = np.array([-len(str(text)) for text in texts])
+    return np.lexsort((lengths, np.arange(len(texts)) // size))
+
+
+def _joined(piece: Sequence[tuple[Array, Array]]) -> Array:
+    """(indices, values) of neighbours as one array in the order of the indices."""
+    indices, values = (np.concatenate(parts) for parts in zip(*piece, strict=True))
+    ordered: Array = values[np.argsort(indices)]
+    return ordered
 
 
 def cut_depth(model: OnnxModel, depth: int, path: Path | str) -> OnnxModel:

@@ -1,24 +1,30 @@
 """A frozen backbone's features, computed once: through its ONNX graph, then kept on disk.
 
 The graph is exported once per (architecture, weights, preprocess, framework versions), the features once
-per (graph's identity, data). Parity with the live backbone is checked when the graph is made.
+per (that, what decodes and computes, content of an input). Parity with the live backbone is checked when the
+graph is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
+from zoo import cache
 from zoo.cards import Preprocess, fingerprint
-from zoo.data import Dataset
+from zoo.data import Dataset, Input
+from zoo.data.dataset import input_digests
 from zoo.engine import Array, Engine
-from zoo.errors import DataError, ExportMismatchError, ModelFileError
+from zoo.errors import ExportMismatchError, ModelFileError
 from zoo.files import atomic_file, cache_dir
 from zoo.graph import OnnxModel, export_engine
 from zoo.graph.parity import check_engine
 from zoo.graph.session import open_session
+from zoo.train.feature_files import FeatureCache as FeatureCache
 from zoo.train.tensors import weights_hash
 
 CHUNK = 512
@@ -41,42 +47,6 @@ def backbone_key(engine: Engine, preprocess: Preprocess, versions: Mapping[str, 
     return fingerprint([weights, *(fingerprint(part) for part in parts)])
 
 
-class FeatureCache:
-    """float32 .npy files in a folder (default: `cache_dir()`/features), read as memory maps."""
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = cache_dir() / "features" if folder is None else folder
-
-    def get(self, key: str) -> Array | None:
-        """float32 [N, D], or None where there is none, or only a damaged file."""
-        path = self.folder / f"{key}.npy"
-        try:
-            found: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (FileNotFoundError, ValueError, EOFError):
-            return None
-        return found
-
-    def put(self, key: str, rows: int, columns: int, chunks: Iterable[Array]) -> Array:
-        """Write the chunks, [n, D] each, as one array. Raises StorageError; nothing half-written stays.
-
-        Written, not memory-mapped: a full disk is then an OSError, not a fatal signal.
-        """
-        path, written = self.folder / f"{key}.npy", 0
-        header = {"descr": "<f4", "fortran_order": False, "shape": (rows, columns)}
-        with atomic_file(path) as new, new.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for chunk in chunks:
-                file.write(np.ascontiguousarray(chunk, dtype="<f4").data)
-                written += len(chunk)
-            if written != rows:
-                raise DataError(
-                    f"{written} feature rows for {rows} examples: was the data changed meanwhile?"
-                )
-        found = self.get(key)
-        assert found is not None
-        return found
-
-
 def backbone_graph(engine: Engine, key: str, *, model_id: str, versions: Mapping[str, str]) -> OnnxModel:
     """The backbone's ONNX graph, exported where the cache has no good one under `key`. Its head may be any.
 
@@ -87,10 +57,13 @@ def backbone_graph(engine: Engine, key: str, *, model_id: str, versions: Mapping
         try:
             check_engine(engine, cached.session, "features")
         except (ExportMismatchError, ModelFileError):
-            path.unlink()  # changed on disk: it is made again
+            path.unlink(missing_ok=True)  # changed on disk: it is made again
         else:
             return cached
-    return export_engine(engine, path, model_id=model_id, versions=versions)
+    made = export_engine(engine, path, model_id=model_id, versions=versions)
+    cache.touch(path)
+    cache.make_room(0)
+    return made
 
 
 def _graph_path(key: str, model_id: str) -> Path:
@@ -99,9 +72,12 @@ def _graph_path(key: str, model_id: str) -> Path:
 
 def _cached_graph(path: Path) -> OnnxModel | None:
     try:
-        return OnnxModel(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        cache.touch(path)
+        return OnnxModel(path)
     except ModelFileError:
-        path.unlink()  # truncated: it is made again
+        path.unlink(missing_ok=True)  # truncated: it is made again
         return None
 
 
@@ -124,13 +100,61 @@ def export(engine: Engine, path: Path, *, model_id: str, versions: Mapping[str, 
 
 
 def features_of(
-    graph: Callable[[], OnnxModel], columns: int, key: str, data: Dataset, cache: FeatureCache
+    graph: Callable[[], OnnxModel], columns: int, key: str, data: Dataset, kept: FeatureCache
 ) -> Array:
-    """float32 [N, columns] of a data set, from the cache, else through the graph. key: of the backbone."""
-    key = f"{key}-{data.fingerprint()}"
-    if (found := cache.get(key)) is not None:
+    """`features_of_inputs` of a data set."""
+    return features_of_inputs(graph, columns, key, data.inputs, kept, source=data.source)
+
+
+def features_of_inputs(
+    graph: Callable[[], OnnxModel],
+    columns: int,
+    key: str,
+    inputs: Sequence[Input],
+    kept: FeatureCache,
+    *,
+    source: str,
+) -> Array:
+    """float32 [N, columns]: rows that are kept in the cache from there, the others through the graph.
+
+    key: of the backbone.  source: where the inputs come from, for `zoo cache`. Labels do not count: features
+    are the inputs'. What another data set of the same backbone has in common with this one (another split,
+    another order, more photographs) is copied.
+    Raises StorageError, BadFilesError, DataError.
+    """
+    digests = input_digests(inputs)
+    name = entry_name(key, digests)
+    if (found := kept.get(name, (len(inputs), columns))) is not None:
         return found
+    known = kept.rows(name.partition("-")[0], columns, digests)
     model = graph()
-    starts = range(0, len(data), CHUNK)
-    chunks = (model.features(data.inputs[start : start + CHUNK]) for start in starts)
-    return cache.put(key, len(data), columns, chunks)
+    about = {"model": model.id, "data": source or "arrays"}
+    chunks = _chunks(model, inputs, columns, known)
+    return kept.put(name, len(inputs), columns, chunks, digests=digests, about=about)
+
+
+def entry_name(key: str, digests: Array) -> str:
+    """`<backbone>-<data>`: what features are called in the cache. digests: uint8 [N, 16] of the inputs."""
+    backbone = fingerprint([key, _runtime()])
+    return f"{backbone}-{hashlib.sha256(digests.tobytes()).hexdigest()[:32]}"
+
+
+def _runtime() -> dict[str, str]:
+    """What computes features beside the framework: other versions decode, cut or multiply otherwise."""
+    packages = ("backbone-zoo", "numpy", "onnxruntime", "pillow", "tokenizers")
+    return {name: metadata.version(name) for name in packages}
+
+
+def _chunks(
+    model: OnnxModel, inputs: Sequence[Input], columns: int, known: Mapping[int, Array]
+) -> Iterator[Array]:
+    """float32 [n, columns] piece by piece, in order; known: rows that need not be computed."""
+    missing = [item for i, item in enumerate(inputs) if i not in known]
+    new = (
+        (row for chunk in model.feature_chunks(missing, size=CHUNK) for row in chunk) if missing else iter(())
+    )
+    for start in range(0, len(inputs), CHUNK):
+        places = range(start, min(start + CHUNK, len(inputs)))
+        rows = [known[i] if i in known else next(new, None) for i in places]
+        found = [row for row in rows if row is not None]  # fewer than there are inputs: `put` refuses that
+        yield np.stack(found) if found else np.empty((0, columns), np.float32)
