@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from errors_table import fails, here, photographs
+from errors_table import check, fails, here, photographs, process
 
 from zoo import cache
 from zoo.choose import select
@@ -251,3 +253,24 @@ def test_a_limit_that_is_no_size_on_the_command_line(
     for arguments in (["cache"], ["train", "toy:tiny", "photos", "--epochs", "1", "-o", "run"]):
         says = ["ZOO_CACHE_LIMIT='lots': no size", "such as 10GB"]
         fails(capsys, case, arguments, code=2, says=says)
+
+
+def small_files_only() -> None:
+    """The kernel's stand-in for a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
+
+def test_a_disk_that_is_full_for_features(
+    desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", "cache")
+    arguments = ["train", "toy:tiny", "photos/train", "--epochs", "1", "-o", "run"]
+    assert here(capsys, *arguments[:-1], "first").code == 0  # the graph is there
+    for path in Path("cache/features").iterdir():
+        path.unlink()
+    outcome = process(*arguments, preexec=small_files_only)
+    case = "Disk full while caching features (a file-size limit stands in)"
+    says = ["cannot write cache", "zoo cache --clear", "--no-cache (cached=False) trains without it"]
+    check(case, arguments, outcome, code=8, says=says, theirs="[0-9a-f]{12}-[0-9a-f]{32}")
+    assert list(Path("cache/features").iterdir()) == []

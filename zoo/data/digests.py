@@ -15,17 +15,15 @@ import os
 import sqlite3
 import struct
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from zoo import cache
+from zoo.data.threads import in_threads
 from zoo.errors import BadFilesError
 from zoo.files import cache_dir
 
 DIGEST_BYTES = 16
-THREADS = 8  # hides the latency of network disks; hashing releases Python's lock
-PIECE = 2048
 SETTLED_NS = 2 * 10**9
 MOST_ROWS = 2_000_000
 """About 100 MB: then the record begins anew."""
@@ -41,20 +39,13 @@ def file_digests(paths: Sequence[Path]) -> list[bytes]:
     """The digest of each file's content, in order. Raises BadFilesError where a file has gone."""
     if not paths:
         return []
-    found: list[bytes] = []
-    with _record() as record, ThreadPoolExecutor(THREADS, thread_name_prefix="zoo-digest") as pool:
-        for start in range(0, len(paths), PIECE):  # a task a file for all of them at once would fill memory
-            found += _piece(paths[start : start + PIECE], record, pool)
-    return found
-
-
-def _piece(paths: Sequence[Path], record: Record | None, pool: ThreadPoolExecutor) -> list[bytes]:
-    marks = list(pool.map(_mark, paths))
-    known = {} if record is None else {m: d for m in marks if (d := record.get(m)) is not None}
-    new = [i for i, mark in enumerate(marks) if mark not in known]
-    read = dict(zip(new, pool.map(_read, [paths[i] for i in new]), strict=True))
-    if record is not None:
-        record.add([(marks[i], read[i]) for i in new if _settled(paths[i], marks[i])])
+    marks = in_threads(_mark, paths)
+    with _record() as record:
+        known = {} if record is None else record.get(set(marks))
+        new = [i for i, mark in enumerate(marks) if mark not in known]
+        read = dict(zip(new, in_threads(_read, [paths[i] for i in new]), strict=True))
+        if record is not None:
+            record.add([(marks[i], read[i]) for i in new if _settled(paths[i], marks[i])])
     return [read[i] if i in read else known[mark] for i, mark in enumerate(marks)]
 
 
@@ -139,13 +130,17 @@ class Record:
             return None
         return cls(connection)
 
-    def get(self, mark: bytes) -> bytes | None:
-        """The digest, or None."""
-        try:
-            row = self._connection.execute("SELECT digest FROM digests WHERE mark = ?", (mark,)).fetchone()
-        except sqlite3.DatabaseError:
-            return None
-        return row[0] if row and isinstance(row[0], bytes) and len(row[0]) == DIGEST_BYTES else None
+    def get(self, marks: Collection[bytes]) -> dict[bytes, bytes]:
+        """The digests of those that it has."""
+        found: dict[bytes, bytes] = {}
+        with contextlib.suppress(sqlite3.DatabaseError):
+            for mark in marks:
+                row = self._connection.execute(
+                    "SELECT digest FROM digests WHERE mark = ?", (mark,)
+                ).fetchone()
+                if row and isinstance(row[0], bytes) and len(row[0]) == DIGEST_BYTES:
+                    found[mark] = row[0]
+        return found
 
     def add(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Keep them."""

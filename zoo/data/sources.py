@@ -8,10 +8,9 @@ import dataclasses
 import difflib
 import numbers
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar, cast
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 from PIL import Image
@@ -22,13 +21,13 @@ from zoo.data.images import encoded_problem, file_problem
 from zoo.data.tables import SUFFIXES as TABLE_SUFFIXES
 from zoo.data.tables import Table, column_of, examples, label_text, read_table
 from zoo.data.targets import refuse_matrix, refuse_other_targets
+from zoo.data.threads import in_threads
 from zoo.data.typed_tables import LoadedSplit
 from zoo.errors import DataError, InputError
 
 Data: TypeAlias = str | Path | Dataset | LoadedSplit | typed_tables.HfDataset | tuple[object, object]
 OnError: TypeAlias = Literal["fail", "skip"]
 Bad: TypeAlias = list[tuple[str, str]]
-Item = TypeVar("Item")
 
 # Formats that are refused are in it too: such a file is meant as a photograph and gets named.
 # fmt: off
@@ -39,7 +38,6 @@ IMAGE_SUFFIXES = (
 # fmt: on
 HIDDEN_NAMES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin")
 PART_NAMES = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
-CHECK_THREADS = 8  # hides the latency of network disks; on a local one a check takes 0.05 ms
 
 
 def open_data(
@@ -196,12 +194,7 @@ def _refuse_parts(root: Path) -> None:
 
 def check_files(paths: Sequence[Path]) -> list[str | None]:
     """Why each file is no usable photograph, or None."""
-    return _in_threads(file_problem, paths)
-
-
-def _in_threads(problem: Callable[[Item], str | None], items: Sequence[Item]) -> list[str | None]:
-    with ThreadPoolExecutor(CHECK_THREADS, thread_name_prefix="zoo-check") as pool:
-        return list(pool.map(problem, items))
+    return in_threads(file_problem, paths)
 
 
 def _report(bad: Bad, total: int, source: str, on_error: OnError, unit: str) -> None:
@@ -358,7 +351,7 @@ def _checked(items: Sequence[object], kind: Kind) -> tuple[list[Input], list[str
         ]
         return [cast(str, item) for item in items], problems
     found = [Path(item) if isinstance(item, str) else cast(Input, item) for item in items]
-    return found, _in_threads(no_image, found)
+    return found, in_threads(no_image, found)
 
 
 def _no_text(item: object) -> str:

@@ -19,11 +19,12 @@ from zoo.cards import Preprocess, fingerprint
 from zoo.data import Dataset, Input
 from zoo.data.dataset import input_digests
 from zoo.engine import Array, Engine
-from zoo.errors import ExportMismatchError, ModelFileError
+from zoo.errors import ExportMismatchError, ModelFileError, StorageError
 from zoo.files import atomic_file, cache_dir
 from zoo.graph import OnnxModel, export_engine
 from zoo.graph.parity import check_engine
 from zoo.graph.session import open_session
+from zoo.train.feature_files import WITHOUT
 from zoo.train.feature_files import FeatureCache as FeatureCache
 from zoo.train.tensors import weights_hash
 
@@ -50,7 +51,7 @@ def backbone_key(engine: Engine, preprocess: Preprocess, versions: Mapping[str, 
 def backbone_graph(engine: Engine, key: str, *, model_id: str, versions: Mapping[str, str]) -> OnnxModel:
     """The backbone's ONNX graph, exported where the cache has no good one under `key`. Its head may be any.
 
-    Raises ExportError, ExportMismatchError.
+    Raises ExportError, ExportMismatchError, StorageError.
     """
     path = _graph_path(key, model_id)
     if (cached := _cached_graph(path)) is not None:
@@ -60,7 +61,10 @@ def backbone_graph(engine: Engine, key: str, *, model_id: str, versions: Mapping
             path.unlink(missing_ok=True)  # changed on disk: it is made again
         else:
             return cached
-    made = export_engine(engine, path, model_id=model_id, versions=versions)
+    try:
+        made = export_engine(engine, path, model_id=model_id, versions=versions)
+    except StorageError as error:
+        raise StorageError(f"{error} {WITHOUT}") from error
     cache.touch(path)
     cache.make_room(0)
     return made
