@@ -47,6 +47,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/training.py --record
 	$(BIN)/python benchmarks/export.py --record
 	$(BIN)/python benchmarks/preprocessing.py --record
+	$(BIN)/python benchmarks/memory.py --record
 
 # Is every model what it claims to be? An hour or two; goes on where it stopped.
 parity: $(STAMP)

