@@ -72,6 +72,9 @@ def train_command(
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Run a frozen backbone in every epoch.")
+    ] = False,
     override: Annotated[bool, typer.Option("--override", help="With another recipe from there on.")] = False,
     checkpoint_seconds: Annotated[
         float, typer.Option(min=0, help="Between checkpoints within an epoch.")
@@ -97,6 +100,7 @@ def train_command(
         recipe,
         run_dir=output,
         resume=resume,
+        cached=not no_cache,
         override=override,
         checkpoint_seconds=checkpoint_seconds,
         log=logs,

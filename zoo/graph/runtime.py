@@ -128,9 +128,7 @@ class OnnxModel:
         image = isinstance(self.preprocess, ImagePreprocess)
         order = None if image else _long_texts_first(inputs, size)
         piece: list[tuple[Array, Array]] = []
-        for indices, batch in data.batches(
-            inputs, self.preprocess, batch_size=batch_size, order=order
-        ):
+        for indices, batch in data.batches(inputs, self.preprocess, batch_size=batch_size, order=order):
             piece.append((indices, self.run(batch, [FEATURES])[0]))
             if sum(len(part) for part, _ in piece) == size:
                 yield _joined(piece)
