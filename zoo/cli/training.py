@@ -43,6 +43,7 @@ class LogName(StrEnum):
 
 
 Logs = Annotated[list[LogName] | None, typer.Option("--log", help="Also write losses as such files.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Run a frozen backbone anew in every epoch.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.", show_default=False)]
 ValidationPath = Annotated[
     str | None, typer.Option("--validation", help="Data to validate on, where the data has no such part.")
@@ -72,9 +73,7 @@ def train_command(
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Run a frozen backbone in every epoch.")
-    ] = False,
+    no_cache: NoCache = False,
     override: Annotated[bool, typer.Option("--override", help="With another recipe from there on.")] = False,
     checkpoint_seconds: Annotated[
         float, typer.Option(min=0, help="Between checkpoints within an epoch.")
