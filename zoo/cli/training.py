@@ -44,6 +44,7 @@ class LogName(StrEnum):
 
 Logs = Annotated[list[LogName] | None, typer.Option("--log", help="Also write losses as such files.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Run a frozen backbone anew in every epoch.")]
+Interval = Annotated[float, typer.Option(min=0, help="Between checkpoints within an epoch.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.", show_default=False)]
 ValidationPath = Annotated[
     str | None, typer.Option("--validation", help="Data to validate on, where the data has no such part.")
@@ -75,9 +76,7 @@ def train_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     no_cache: NoCache = False,
     override: Annotated[bool, typer.Option("--override", help="With another recipe from there on.")] = False,
-    checkpoint_seconds: Annotated[
-        float, typer.Option(min=0, help="Between checkpoints within an epoch.")
-    ] = 120,
+    checkpoint_seconds: Interval = 120,
     log: Logs = None,
     partial: Partial = False,
     threads: Threads = None,
@@ -86,7 +85,6 @@ def train_command(
     columns = {"text": text_column, "label": label_column, "on_error": on_error.value}
     source = TrainingData(data, validation, validation_fraction, columns, recipe.seed)
     frozen = freeze_option(freeze)
-    logs: list[Any] = [name.value for name in log or ()]
     check_folder(output, resume=resume)
     use_threads(threads if threads is not None or not resume else recorded_threads(output))
     parts = source.open(data_kind(name))
@@ -95,15 +93,9 @@ def train_command(
     )
     model.freeze(frozen)
     history = model.fit(
-        *parts,
-        recipe,
-        run_dir=output,
-        resume=resume,
-        cached=not no_cache,
-        override=override,
-        checkpoint_seconds=checkpoint_seconds,
-        log=logs,
-    )
+        *parts, recipe, run_dir=output, resume=resume, cached=not no_cache, override=override,
+        checkpoint_seconds=checkpoint_seconds, log=[name.value for name in log or ()],
+    )  # fmt: skip
     _print_run(history, output, validation or data)
 
 
