@@ -7,7 +7,7 @@ So data, metrics, the training loop, saving, parity and the tests are written on
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsFloat, TypeAlias
@@ -58,6 +58,26 @@ def draw_head(feature_dim: int, num_classes: int, seed: int) -> tuple[Array, Arr
     bound = 1.0 / np.sqrt(feature_dim)
     weight = rng.uniform(-bound, bound, (num_classes, feature_dim)).astype(np.float32)
     return weight, rng.uniform(-bound, bound, num_classes).astype(np.float32)
+
+
+def micro_batches(
+    batch: Batch, targets: Array, weights: Array | None, size: int | None
+) -> Iterator[tuple[Batch, Array, Array]]:
+    """A step's samples in parts of at most `size` (None: all at once), each with its samples' shares.
+
+    shares float64 [n]: weight / sum of the whole step's weights, so that the sums of share * loss over the
+    parts add up to the weighted mean, and their gradients to its gradient.
+    """
+    given = np.ones(len(targets)) if weights is None else weights.astype(np.float64)
+    shares = given / given.sum()
+    for start in range(0, len(targets), size or len(targets)):
+        part = slice(start, start + (size or len(targets)))
+        yield {name: array[part] for name, array in batch.items()}, targets[part], shares[part]
+
+
+def step_entropy(seed: int, step: int, micro_batch: int = 0) -> list[int]:
+    """What a step's random numbers (dropout) are drawn from: the first micro batch's are the whole step's."""
+    return [seed, step, micro_batch] if micro_batch else [seed, step]
 
 
 class Engine(ABC):
@@ -145,6 +165,10 @@ class Engine(ABC):
         or None; with them the mean is sum(w * loss) / sum(w).  lr: a rate for each trainable block and for
         "head".  Randomness (dropout) is a function of (recipe.seed, step number) alone, so a resumed run
         repeats it.  `float(loss)` may wait for the device.
+
+        recipe.micro_batch_size: the batch goes through in parts of that size, one after the other, and the
+        one step is on the gradient of the whole batch's loss (clipped as a whole); its loss is returned.
+        Only batch norm and dropout see the parts.
         """
 
     @abstractmethod

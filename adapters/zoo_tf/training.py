@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from zoo.cards import Recipe
-from zoo.engine import HEAD, HEAD_BIAS, HEAD_WEIGHT, Array
+from zoo.engine import HEAD, HEAD_BIAS, HEAD_WEIGHT, Array, micro_batches, step_entropy
 from zoo.errors import TrainingError
 from zoo_tf.network import Network, seed_variables, take, variable_keys
 from zoo_tf.optimizers import TorchOptimizer
@@ -30,25 +30,40 @@ class Trainer:
         self._steps = 0
         variables, groups = self._trained_variables()
         self.optimizer = TorchOptimizer(recipe, variables, groups)
-        self._traced = tf.function(self._step, input_signature=self._signature())
+        *inputs, numbers, seeds = self._signature()
+        if recipe.micro_batch_size is None:
+            self._traced = tf.function(self._step, input_signature=[*inputs, numbers, seeds])
+            return
+        self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables.values()]
+        self._add = tf.function(self._add_gradients, input_signature=[*inputs, seeds])
+        self._update = tf.function(self._apply_sums, input_signature=[numbers])
 
     def step(
         self, tensors: Sequence[Array], targets: Array, weights: Array | None, lr: Mapping[str, float]
     ) -> Any:
         """One step; tensors in the native layout. Returns the loss before it, a scalar tensor."""
-        count = len(targets)
-        if weights is None:
-            weights = np.ones(count, np.float32)
         numbers = self.optimizer.numbers(lr, self._steps + 1)
-        loss = self._traced(
-            list(tensors),
-            np.asarray(targets, np.float32),
-            np.asarray(weights, np.float32),
-            numbers,
-            self._draw_seeds(),
-        )
+        targets = np.asarray(targets, np.float32)
+        if self._recipe.micro_batch_size is None:
+            given = np.ones(len(targets)) if weights is None else weights
+            loss = self._traced(
+                list(tensors), targets, np.asarray(given, np.float32), numbers, self._draw_seeds()
+            )
+        else:
+            loss = self._add_up(tensors, targets, weights)
+            self._update(numbers)
         self._steps += 1
         return loss
+
+    def _add_up(self, tensors: Sequence[Array], targets: Array, weights: Array | None) -> Any:
+        """The whole batch's loss; its gradient stands in the sums. Micro batches go one after the other."""
+        named = dict(enumerate(tensors))
+        parts = micro_batches(named, targets, weights, self._recipe.micro_batch_size)
+        losses = [
+            self._add(list(part.values()), wanted, shares.astype(np.float32), self._draw_seeds(index))
+            for index, (part, wanted, shares) in enumerate(parts)
+        ]
+        return tf.add_n(losses)
 
     def state(self) -> dict[str, Array]:
         """Copies of the optimizer's slots and the number of steps done."""
@@ -82,14 +97,36 @@ class Trainer:
             tf.TensorSpec([len(self._seeds), 2], tf.int64),
         ]
 
-    def _draw_seeds(self) -> Array:
-        """int64 [generators, 2], a function of (recipe.seed, step) alone."""
-        sequence = np.random.SeedSequence([self._recipe.seed, self._steps])
+    def _draw_seeds(self, micro_batch: int = 0) -> Array:
+        """int64 [generators, 2], a function of (recipe.seed, step, micro batch) alone."""
+        sequence = np.random.SeedSequence(step_entropy(self._recipe.seed, self._steps, micro_batch))
         numbers = sequence.generate_state(2 * len(self._seeds)) if self._seeds else np.zeros(0)
         return (numbers.astype(np.int64) & 0x7FFFFFFF).reshape(-1, 2)
 
     def _step(self, tensors: Any, targets: Any, weights: Any, numbers: Any, seeds: Any) -> Any:
         """Traced. Cross-entropy weighted by sample: sum(w * loss) / sum(w), torch's."""
+        loss, gradients = self._gradients(tensors, targets, weights, tf.reduce_sum(weights), seeds)
+        self.optimizer.apply(gradients, numbers)
+        return loss
+
+    def _add_gradients(self, tensors: Any, targets: Any, shares: Any, seeds: Any) -> Any:
+        """Traced. Of one micro batch, added to the sums; returns its part of the loss."""
+        loss, gradients = self._gradients(tensors, targets, shares, 1.0, seeds)
+        for total, gradient in zip(self._sums, gradients, strict=True):
+            if gradient is not None:
+                total.assign_add(tf.convert_to_tensor(gradient))
+        return loss
+
+    def _apply_sums(self, numbers: Any) -> None:
+        """Traced. The step itself; the sums are 0 again."""
+        self.optimizer.apply([tf.identity(total) for total in self._sums], numbers)
+        for total in self._sums:
+            total.assign(tf.zeros_like(total))
+
+    def _gradients(
+        self, tensors: Any, targets: Any, weights: Any, total: Any, seeds: Any
+    ) -> tuple[Any, list[Any]]:
+        """Traced. sum(w * cross-entropy) / total, and its gradients in the order of the optimizer's variables."""
         for index, variable in enumerate(self._seeds):
             variable.assign(seeds[index])
         variables = list(self.optimizer.variables.values())
@@ -100,9 +137,8 @@ class Trainer:
             )
             logits = self._head(_single(features))
             losses = tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)
-            loss = tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
-        self.optimizer.apply(tape.gradient(loss, variables), numbers)
-        return loss
+            loss = tf.reduce_sum(losses * weights) / total
+        return loss, tape.gradient(loss, variables)
 
 
 def _single(value: Any) -> Any:

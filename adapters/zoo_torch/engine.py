@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.cards import ImagePreprocess, Preprocess, Recipe
-from zoo.engine import HEAD, HEAD_BIAS, HEAD_WEIGHT, Array, Batch, Engine
+from zoo.engine import HEAD, HEAD_BIAS, HEAD_WEIGHT, Array, Batch, Engine, micro_batches
 from zoo.errors import HeadMissingError, InputError, WeightsCorruptError
 from zoo_torch import training
 from zoo_torch.anatomy import Anatomy, Owners, Tensors, call, check_blocks, modes, seeded, through_head
@@ -169,22 +169,40 @@ class TorchEngine(Engine):
     ) -> Tensor:
         optimizer = self._running()
         training.set_rates(optimizer, lr)
-        tensors, wanted = self._tensors(batch), self._tensor(targets)
-        sample_weights = None if weights is None else self._tensor(weights)
-        seed = training.step_seed(self._recipe.seed, self._step)
         optimizer.zero_grad(set_to_none=True)
         with (
             modes(self.module, self._modes.__getitem__),
-            seeded(seed, self.device),
             training.lone_values_by_running_statistics(self.module),
         ):
-            loss = training.cross_entropy(self._logits(tensors), wanted, sample_weights)
-            loss.backward()
+            loss = self._backward(batch, targets, weights)
         if self._recipe.clip_norm is not None:
             every = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(every, self._recipe.clip_norm)
         optimizer.step()
         self._step += 1
+        return loss
+
+    def _backward(self, batch: Batch, targets: Array, weights: Array | None) -> Tensor:
+        """The step's loss; its gradient is added to the parameters'. Micro batches go one after the other."""
+        parts = self._parts(batch, targets, weights)
+        losses = [self._backward_of(index, *part) for index, part in enumerate(parts)]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _parts(
+        self, batch: Batch, targets: Array, weights: Array | None
+    ) -> Iterable[tuple[Batch, Array, Array | None]]:
+        size = self._recipe.micro_batch_size
+        if weights is None and (size is None or size >= len(targets)):
+            return [(batch, targets, None)]
+        return micro_batches(batch, targets, weights, size)
+
+    def _backward_of(self, index: int, batch: Batch, targets: Array, shares: Array | None) -> Tensor:
+        seed = training.step_seed(self._recipe.seed, self._step, index)
+        given = None if shares is None else self._tensor(shares.astype(np.float32))
+        tensors, wanted = self._tensors(batch), self._tensor(targets)
+        with seeded(seed, self.device):
+            loss = training.cross_entropy(self._logits(tensors), wanted, given)
+            loss.backward()
         return loss.detach()
 
     def _training_modes(self) -> dict[str, bool]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.cards import Recipe
-from zoo.engine import Array
+from zoo.engine import Array, step_entropy
 from zoo.errors import InputError, WeightsCorruptError
 
 STEP = "step"
@@ -36,15 +36,16 @@ def set_rates(optimizer: torch.optim.Optimizer, lr: Mapping[str, float]) -> None
         group["lr"] = float(lr[group["block"]])
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean of -sum(targets * log softmax(logits)); with `weights` [N] the weighted mean. Logits [N, C]."""
+def cross_entropy(logits: Tensor, targets: Tensor, shares: Tensor | None) -> Tensor:
+    """Mean of -sum(targets * log softmax(logits)); with `shares` [N] their sum, so weighted. Logits [N, C]."""
     losses = -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1)
-    return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
+    return losses.mean() if shares is None else (losses * shares).sum()
 
 
-def step_seed(seed: int, step: int) -> int:
-    """63 bits from (recipe.seed, step number) alone: neighbouring steps and seeds are unrelated."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def step_seed(seed: int, step: int, micro_batch: int = 0) -> int:
+    """63 bits from (recipe.seed, step, micro batch) alone: neighbouring steps and seeds are unrelated."""
+    entropy = np.random.SeedSequence(step_entropy(seed, step, micro_batch))
+    return int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextlib.contextmanager

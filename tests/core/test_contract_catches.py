@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from zoo.cards import Recipe
-from zoo.engine import HEAD, Array, Batch
+from zoo.engine import HEAD, Array, Batch, micro_batches
 from zoo.errors import ZooError
 from zoo.testing import Case, ModelContract
 from zoo.testing.toy import ToyEngine, installed
@@ -171,6 +171,24 @@ class NothingIsClipped(ToyEngine):
         super().start_training(dataclasses.replace(recipe, clip_norm=None))
 
 
+class MicroBatchesWeighAlike(ToyEngine):
+    """The mean of the parts' means, as loops divide by the number of accumulation steps."""
+
+    def gradients(self, batch: Batch, targets: Array, *, shares: Array) -> Any:
+        return super().gradients(batch, targets, shares=shares / shares.sum() / 2)
+
+
+class EachMicroBatchSteps(ToyEngine):
+    """An optimizer step for every part."""
+
+    def train_step(
+        self, batch: Batch, targets: Array, *, weights: Array | None = None, **named: Any
+    ) -> float:
+        size = self._optimizer.recipe.micro_batch_size
+        parts = micro_batches(batch, targets, weights, size)
+        return sum(super(EachMicroBatchSteps, self).train_step(b, t, weights=w, **named) for b, t, w in parts)
+
+
 class GradientGoesUp(ToyEngine):
     def train_step(self, batch: Batch, targets: Array, *, lr: Mapping[str, float], **named: Any) -> float:
         return super().train_step(batch, targets, lr={k: -v for k, v in lr.items()}, **named)
@@ -235,6 +253,8 @@ FAULTS: dict[type[ToyEngine], str] = {
     DecayIsCoupled: "test_frozen_training_is_training_the_head",
     WeightsDividedByCount: "test_sample_weights",
     RatesIgnored: "test_a_rate_for_each_block",
+    MicroBatchesWeighAlike: "test_micro_batches_add_up",
+    EachMicroBatchSteps: "test_micro_batches_add_up",
     NothingIsClipped: "test_clip_norm_is_global",
     DrawsFromTheClock: "test_same_seed_same_training",
     DropoutFromOneStream: "test_resume_is_bit_identical",
@@ -246,7 +266,7 @@ FAULTS: dict[type[ToyEngine], str] = {
     ExportsStaleStatistics: "test_onnx_parity",
     DepthsOfTheWrongBlocks: "test_depths_of_one_graph",
 }
-ARGUMENTS: dict[str, Any] = {"num_classes": 4, "optimizer": "adamw"}
+ARGUMENTS: dict[str, Any] = {"num_classes": 4, "optimizer": "adamw", "clip_norm": None}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -40,9 +40,9 @@ def test_gradients_are_the_derivatives(toy: Case) -> None:
     """Central differences on every trainable array, with batch norm, dropout and sample weights in play."""
     engine = toy.engine()
     batch, targets = toy.batch(engine), targets_for(6, 3)
-    weights = np.array([1, 2, 0.5, 1, 0, 1], np.float32)
+    shares = np.array([1, 2, 0.5, 1, 0, 1]) / 5.5
     engine.start_training(Recipe(seed=3))
-    _, gradients, _ = engine.gradients(batch, targets, weights=weights)
+    _, gradients, _ = engine.gradients(batch, targets, shares=shares)
     for key, gradient in gradients.items():
         stored = engine._values[key]
         for index in list(np.ndindex(*gradient.shape))[::37]:
@@ -50,7 +50,7 @@ def test_gradients_are_the_derivatives(toy: Case) -> None:
             for step in (1e-5, -1e-5):
                 engine._values[key] = stored.astype(np.float64)
                 engine._values[key][index] += step
-                ends.append(engine.gradients(batch, targets, weights=weights)[0])
+                ends.append(engine.gradients(batch, targets, shares=shares)[0])
             assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(gradient[index], abs=1e-7), (key, index)
         engine._values[key] = stored
 
@@ -59,12 +59,12 @@ def test_frozen_blocks_pass_gradients_on() -> None:
     """A frozen block between trained ones: the lower one still gets the true derivative."""
     engine = CASES[0].engine()
     engine.set_trainable(["stem"])
-    batch, targets = CASES[0].batch(engine), targets_for(6, 3)
+    batch, targets, shares = CASES[0].batch(engine), targets_for(6, 3), np.full(6, 1 / 6)
     engine.start_training(Recipe())
-    loss, gradients, _ = engine.gradients(batch, targets)
+    loss, gradients, _ = engine.gradients(batch, targets, shares=shares)
     assert set(gradients) == {"stem.weight", "stem.gamma", "stem.beta", "head.weight", "head.bias"}
     engine._values["stem.weight"] = engine._values["stem.weight"] - 1e-3 * gradients["stem.weight"]
-    assert engine.gradients(batch, targets)[0] < loss
+    assert engine.gradients(batch, targets, shares=shares)[0] < loss
 
 
 def test_the_toy_learns(tmp_path: Path) -> None:

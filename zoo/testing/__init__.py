@@ -25,5 +25,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if "pytest" in sys.modules and "zoo.testing.contract" not in sys.modules:
         # so that a failing contract shows the values that it compared
-        sys.modules["pytest"].register_assert_rewrite("zoo.testing.contract")
+        sys.modules["pytest"].register_assert_rewrite("zoo.testing.contract", "zoo.testing.training_contract")
     return getattr(importlib.import_module(f"zoo.testing.{_WHERE[name]}"), name)

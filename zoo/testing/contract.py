@@ -36,6 +36,7 @@ from zoo.testing.helpers import (
     train,
     train_head,
 )
+from zoo.testing.training_contract import TrainingContract
 from zoo.train import load, save
 
 OPSET = 18
@@ -47,7 +48,7 @@ OPTIMIZERS = {
 }
 
 
-class ModelContract:
+class ModelContract(TrainingContract):
     """Subclass with `case` or `cases`."""
 
     case: ClassVar[Case | None] = None

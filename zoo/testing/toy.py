@@ -31,7 +31,17 @@ from zoo.cards import (
     TextPreprocess,
     WeightsCard,
 )
-from zoo.engine import HEAD_BIAS, HEAD_WEIGHT, Adapter, Array, Batch, Engine, LoadRequest
+from zoo.engine import (
+    HEAD_BIAS,
+    HEAD_WEIGHT,
+    Adapter,
+    Array,
+    Batch,
+    Engine,
+    LoadRequest,
+    micro_batches,
+    step_entropy,
+)
 from zoo.errors import HeadMissingError, InputError, UnknownModelError, WeightsCorruptError
 from zoo.testing.toy_graph import write_graph
 from zoo.train.optim import Optimizer
@@ -79,7 +89,7 @@ class ToyEngine(Engine):
         self.depths = tuple(range(1, depth + 1))
         self.feature_dim, self.module = width, self
         self._values = _draw(self.blocks, 3 * PIXELS**2 if kind == "image" else VOCABULARY, width, seed)
-        self._trainable = self.blocks
+        self._trainable, self._micro_batch = self.blocks, 0
         if num_classes is not None:
             self.reset_head(num_classes, seed=seed)
 
@@ -136,7 +146,8 @@ class ToyEngine(Engine):
         """Mask, scaled; a function of (seed, step, block) alone, so that a resumed run draws it again."""
         if not training or block == "stem":
             return np.ones(shape)
-        rng = np.random.default_rng([self._optimizer.recipe.seed, step, self.blocks.index(block)])
+        entropy = step_entropy(self._optimizer.recipe.seed, step, self._micro_batch)
+        rng = np.random.default_rng([*entropy, self.blocks.index(block)])
         return (rng.random(shape) >= DROPOUT) / (1 - DROPOUT)
 
     # --- the head
@@ -171,21 +182,26 @@ class ToyEngine(Engine):
         self, batch: Batch, targets: Array, *, lr: Mapping[str, float], weights: Array | None = None
     ) -> float:
         """One step on the weighted mean of the samples' cross-entropies: sum(w * loss) / sum(w)."""
-        loss, gradients, tapes = self.gradients(batch, targets, weights=weights)
-        for tape in tapes:
-            self._move_statistics(tape)
+        loss, gradients = 0.0, dict[str, Array]()
+        parts = micro_batches(batch, targets, weights, self._optimizer.recipe.micro_batch_size)
+        for self._micro_batch, (part, wanted, shares) in enumerate(parts):
+            own_loss, own, tapes = self.gradients(part, wanted, shares=shares)
+            loss += own_loss
+            gradients = {key: gradients.get(key, 0.0) + own[key] for key in own}
+            for tape in tapes:
+                self._move_statistics(tape)
         by_key = {key: lr[key.partition(".")[0]] for key in gradients}
         self._optimizer.update(self._values, gradients, by_key)
         return loss
 
     def gradients(
-        self, batch: Batch, targets: Array, *, weights: Array | None = None
+        self, batch: Batch, targets: Array, *, shares: Array
     ) -> tuple[float, dict[str, Array], list[_Tape]]:
-        """Loss and its gradient by every trainable value, float64; changes nothing."""
+        """Sum of share * loss and its gradient by every trainable value, float64; changes nothing."""
         if (head := self.head()) is None:
             raise HeadMissingError("this toy has no head to train: replace_head(num_classes) puts one on")
         features, tapes = self._forward(batch, training=self._trainable, step=self._optimizer.steps)
-        loss, slope = cross_entropy(features @ head[0].T + head[1], targets, weights)
+        loss, slope = cross_entropy(features @ head[0].T + head[1], targets, shares)
         found = {HEAD_WEIGHT: slope.T @ features, HEAD_BIAS: slope.sum(0)}
         back = slope @ head[0].astype(np.float64)
         for tape in reversed(tapes):
@@ -279,14 +295,12 @@ def _draw(blocks: Sequence[str], columns: int, width: int, seed: int) -> dict[st
     return {key: value.astype(np.float32) for key, value in values.items()}
 
 
-def cross_entropy(logits: Array, targets: Array, weights: Array | None) -> tuple[float, Array]:
-    """Weighted mean cross-entropy with soft targets [N, C], and its gradient by the logits [N, C]."""
-    share = np.ones(len(logits)) if weights is None else weights.astype(np.float64)
-    share = share / share.sum()
+def cross_entropy(logits: Array, targets: Array, shares: Array) -> tuple[float, Array]:
+    """Sum of share * cross-entropy with soft targets [N, C], and its gradient by the logits [N, C]."""
     shifted = logits - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     slope = np.exp(log_p) * targets.sum(1, keepdims=True) - targets
-    return float(-(share * (targets * log_p).sum(1)).sum()), slope * share[:, None]
+    return float(-(shares * (targets * log_p).sum(1)).sum()), slope * shares[:, None]
 
 
 def toy_cards() -> list[ModelCard]:
