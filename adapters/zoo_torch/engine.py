@@ -16,6 +16,7 @@ from zoo.errors import HeadMissingError, InputError, WeightsCorruptError
 from zoo_torch import training
 from zoo_torch.anatomy import Anatomy, Owners, Tensors, call, check_blocks, modes, seeded, through_head
 from zoo_torch.export import Graph, export
+from zoo_torch.layout import arrange, image_tensor, layout_of
 
 NO_HEAD = "this checkpoint holds no classification head: replace_head(num_classes) makes one"
 
@@ -40,7 +41,8 @@ class TorchEngine(Engine):
         no_head: str = NO_HEAD,
     ) -> None:
         self.device = torch_device(device)
-        self.module = module.to(self.device).eval()
+        self.layout = layout_of(module, self.device)
+        self.module = arrange(module.to(self.device), self.layout).eval()
         self.preprocess, self.labels = preprocess, labels
         self.blocks, self.depths = tuple(anatomy.blocks), anatomy.depths
         self.inputs = ("images",) if isinstance(preprocess, ImagePreprocess) else preprocess.inputs
@@ -93,6 +95,8 @@ class TorchEngine(Engine):
             raise InputError(
                 f"the batch lacks {', '.join(absent)}: this model takes {', '.join(self.inputs)}"
             )
+        if self.inputs == ("images",):
+            return {"images": image_tensor(batch["images"], self.layout).to(self.device)}
         return {name: self._tensor(batch[name]) for name in self.inputs}
 
     def _tensor(self, array: Array) -> Tensor:

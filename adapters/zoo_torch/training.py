@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from zoo.cards import Recipe
 from zoo.engine import Array, step_entropy
 from zoo.errors import InputError, WeightsCorruptError
+from zoo_torch.layout import like
 
 STEP = "step"
 
@@ -91,5 +92,7 @@ def load_slots(
             )
         parameter = parameters[name]
         # Adam counts its steps in a scalar that stays on the CPU whatever the parameter's device.
-        device = torch.device("cpu") if slot == STEP else parameter.device
-        optimizer.state[parameter][slot] = torch.from_numpy(np.array(value)).to(device)
+        counter = slot == STEP
+        optimizer.state[parameter][slot] = (
+            torch.from_numpy(np.array(value)) if counter else like(value, parameter)
+        )

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch_models import small
 
 from zoo.cards import ImagePreprocess, Recipe
 from zoo.engine import HEAD, Array, Batch
 from zoo_torch.adapter import ADAPTER
 from zoo_torch.anatomy import seeded
 from zoo_torch.engine import TorchEngine
+from zoo_torch.layout import CHANNELS_LAST, NCHW, image_tensor, layout_of
 
+CPU = torch.device("cpu")
 SGD = Recipe(optimizer="sgd", lr=0.05, momentum=0.9, clip_norm=0.5, seed=4)
 
 
@@ -33,7 +36,7 @@ class Plain(nn.Module):
 
 
 def plain(dropout: float = 0.0) -> TorchEngine:
-    with seeded(0, torch.device("cpu")):
+    with seeded(0, CPU):
         module = Plain(dropout)
     return ADAPTER.wrap(module, preprocess=ImagePreprocess(12, 12), head="fc", blocks=None)
 
@@ -57,8 +60,8 @@ def test_micro_batches_train_all_blocks_as_the_whole_batch_does(size: int) -> No
     batch, targets = data(7)
     seen: list[int] = []
     parts.module.stem.register_forward_hook(lambda _, args, out: seen.append(len(args[0])))
-    small = dataclasses.replace(SGD, micro_batch_size=size)
-    assert steps(parts, small, batch, targets) == pytest.approx(steps(whole, SGD, batch, targets), rel=1e-6)
+    parted = dataclasses.replace(SGD, micro_batch_size=size)
+    assert steps(parts, parted, batch, targets) == pytest.approx(steps(whole, SGD, batch, targets), rel=1e-6)
     for key, value in whole.state().items():
         np.testing.assert_allclose(parts.state()[key], value, rtol=1e-5, atol=1e-6)
     assert max(seen) == size and sum(seen) == 3 * 7, "what is in memory at a time is one micro batch"
@@ -75,7 +78,49 @@ def test_each_micro_batch_draws_dropout_of_its_own() -> None:
     """Twice the same images: with one mask for both parts the loss would be that of either half."""
     batch, targets = data(2)
     twice = {"images": np.concatenate([batch["images"]] * 2)}, np.concatenate([targets] * 2)
-    small = dataclasses.replace(SGD, micro_batch_size=2)
-    half, both = steps(plain(0.5), SGD, batch, targets, 1), steps(plain(0.5), small, *twice, 1)
+    parted = dataclasses.replace(SGD, micro_batch_size=2)
+    half, both = steps(plain(0.5), SGD, batch, targets, 1), steps(plain(0.5), parted, *twice, 1)
     assert half != pytest.approx(both, rel=1e-6)
-    assert both == steps(plain(0.5), small, *twice, 1)
+    assert both == steps(plain(0.5), parted, *twice, 1)
+
+
+# --- memory layout
+def test_convolutions_lie_channels_last_and_transformers_do_not() -> None:
+    """By network and device alone; weights taken out are plain arrays, and put back they lie as before."""
+    convolutional = plain()
+    assert convolutional.layout == CHANNELS_LAST and layout_of(small("vit")[0], CPU) == NCHW
+    assert layout_of(convolutional.module, torch.device("meta")) == NCHW
+    state = convolutional.state()
+    assert all(value.flags.c_contiguous for value in state.values())
+    convolutional.load_state({key: value + 1 for key, value in state.items()})
+    weight = convolutional.module.stem[2].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    np.testing.assert_array_equal(weight.detach().numpy(), state["stem.2.weight"] + 1)
+
+
+def test_decoded_photographs_enter_the_network_without_a_copy() -> None:
+    """A view of [N, H, W, C], as `zoo.data` gives; contiguous arrays give the same values, copied."""
+    batch, _ = data(4)
+    view = np.ascontiguousarray(batch["images"].transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    tensor = image_tensor(view, CHANNELS_LAST)
+    assert tensor.data_ptr() == view.ctypes.data and tensor.is_contiguous(memory_format=torch.channels_last)
+    engine = plain()
+    np.testing.assert_array_equal(engine.features({"images": view}), engine.features(batch))
+    assert image_tensor(view, NCHW).is_contiguous()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_resumed_run_has_its_slots_in_the_layout_of_the_weights(optimizer: str) -> None:
+    recipe = dataclasses.replace(SGD, optimizer=optimizer)
+    first, second = plain(), plain()
+    steps(first, recipe, *data(6))
+    slots = first.training_state()
+    assert all(value.flags.c_contiguous for value in slots.values())
+    second.load_state(first.state())
+    second.start_training(recipe)
+    second.load_training_state(slots)
+    for engine in (first, second):
+        assert engine._optimizer is not None
+        held = engine._optimizer.state[engine.module.stem[2].weight]
+        laid = [v for v in held.values() if isinstance(v, Tensor) and v.dim() == 4]
+        assert laid and all(v.is_contiguous(memory_format=torch.channels_last) for v in laid)
