@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from zoo.train import load as _load
 from zoo.train import save as _save
 from zoo.train.kept import kept, read_kept
 from zoo.train.logs import LogFormat
+from zoo.train.ranks import ranks_of
 from zoo.train.store import recipe_and_history
 
 DEFAULT_RECIPE = Recipe()
@@ -158,7 +160,7 @@ class Backbone:
             cache=FeatureCache() if cached else None, model_id=str(self.id), versions=self.versions(),
             progress=progress, log=log,
         )  # fmt: skip
-        if folder is not None and self.engine.architecture() is not None:
+        if folder is not None and self.engine.architecture() is not None and ranks_of(os.environ).first:
             self._save(folder, recipe_and_history(recipe, history))
         return history
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.cards import Preprocess, Recipe
+from zoo.errors import InputError
 
 Array: TypeAlias = npt.NDArray[Any]
 Batch: TypeAlias = Mapping[str, Array]
@@ -61,23 +62,26 @@ def draw_head(feature_dim: int, num_classes: int, seed: int) -> tuple[Array, Arr
 
 
 def micro_batches(
-    batch: Batch, targets: Array, weights: Array | None, size: int | None
+    batch: Batch, targets: Array, weights: Array | None, size: int | None, *, total: float | None = None
 ) -> Iterator[tuple[Batch, Array, Array]]:
     """A step's samples in parts of at most `size` (None: all at once), each with its samples' shares.
 
-    shares float64 [n]: weight / sum of the whole step's weights, so that the sums of share * loss over the
+    shares float64 [n]: weight / sum of the whole step's weights (or `total`), so that the sums of share * loss over the
     parts add up to the weighted mean, and their gradients to its gradient.
     """
     given = np.ones(len(targets)) if weights is None else weights.astype(np.float64)
-    shares = given / given.sum()
+    shares = given / (given.sum() if total is None else total)
     for start in range(0, len(targets), size or len(targets)):
         part = slice(start, start + (size or len(targets)))
         yield {name: array[part] for name, array in batch.items()}, targets[part], shares[part]
 
 
-def step_entropy(seed: int, step: int, micro_batch: int = 0) -> list[int]:
-    """What a step's random numbers (dropout) are drawn from: the first micro batch's are the whole step's."""
-    return [seed, step, micro_batch] if micro_batch else [seed, step]
+def step_entropy(seed: int, step: int, micro_batch: int = 0, rank: int = 0) -> list[int]:
+    """What a step's random numbers (dropout) are drawn from.
+
+    The first micro batch's of the first process are those of a step in one piece.
+    """
+    return [seed, step, micro_batch, rank] if micro_batch or rank else [seed, step]
 
 
 class Engine(ABC):
@@ -185,6 +189,22 @@ class Engine(ABC):
         Kept in checkpoints: a run that is resumed with others goes on, with a warning that names them.
         """
         return {}
+    # --- several processes
+    def join(self, rank: int, world: int) -> None:
+        """Train from now on as process `rank` of `world` that all call the same methods; waits for all of them.
+
+        Each calls `train_step` on its own part of the batch (weight 0 throughout where it has none). The loss
+        and its gradient are those of all parts together, sum(w * loss) / sum(w) over all processes. Buffers
+        that training moves are those of each process's part. Raises InputError where the engine cannot.
+        """
+        raise InputError(
+            f"{world} processes were started to train one model, which {type(self).__name__} cannot: "
+            "start one, without torchrun (RANK and WORLD_SIZE in the environment ask for several)"
+        )
+
+    def add_up(self, array: Array) -> Array:
+        """The sum of the processes' arrays, of one shape, in each of them."""
+        return array
 
     # --- state
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from zoo_torch import training
 from zoo_torch.anatomy import Anatomy, Owners, Tensors, call, check_blocks, modes, seeded, through_head
 from zoo_torch.export import Graph, export
 from zoo_torch.layout import arrange, image_tensor, layout_of
+from zoo_torch.ranks import Forward, Group, Spread, spread, synchronised
 
 NO_HEAD = "this checkpoint holds no classification head: replace_head(num_classes) makes one"
 
@@ -56,6 +58,8 @@ class TorchEngine(Engine):
         self._trainable = frozenset(self.blocks)
         self._optimizer: torch.optim.Optimizer | None = None
         self._recipe, self._step, self._modes = Recipe(), 0, dict[str, bool]()
+        self._group: Group | None = None
+        self._forward: Forward = self._logits
 
     _own_head: nn.Linear | None
 
@@ -167,6 +171,7 @@ class TorchEngine(Engine):
                 groups[owner[key]].append(parameter)
         self._optimizer = training.make_optimizer(recipe, groups)
         self._recipe, self._step, self._modes = recipe, 0, self._training_modes()
+        self._forward = self._logits
 
     def train_step(
         self, batch: Batch, targets: Array, *, lr: Mapping[str, float], weights: Array | None = None
@@ -174,6 +179,8 @@ class TorchEngine(Engine):
         optimizer = self._running()
         training.set_rates(optimizer, lr)
         optimizer.zero_grad(set_to_none=True)
+        if self._group is not None and self._forward == self._logits:
+            self._spread(batch)
         with (
             modes(self.module, self._modes.__getitem__),
             training.lone_values_by_running_statistics(self.module),
@@ -188,26 +195,47 @@ class TorchEngine(Engine):
 
     def _backward(self, batch: Batch, targets: Array, weights: Array | None) -> Tensor:
         """The step's loss; its gradient is added to the parameters'. Micro batches go one after the other."""
-        parts = self._parts(batch, targets, weights)
-        losses = [self._backward_of(index, *part) for index, part in enumerate(parts)]
-        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        parts = list(self._parts(batch, targets, weights))
+        losses = []
+        for index, part in enumerate(parts):
+            with synchronised(self._forward, last=index == len(parts) - 1):
+                losses.append(self._backward_of(index, *part))
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        return loss if self._group is None else self._group.mean(loss)
 
     def _parts(
         self, batch: Batch, targets: Array, weights: Array | None
     ) -> Iterable[tuple[Batch, Array, Array | None]]:
         size = self._recipe.micro_batch_size
+        if self._group is not None:  # gradients and loss are averaged over the processes
+            own = np.float64(len(targets) if weights is None else weights.sum())
+            mean = float(self._group.add_up(own)) / self._group.world
+            return micro_batches(batch, targets, weights, size, total=mean)
         if weights is None and (size is None or size >= len(targets)):
             return [(batch, targets, None)]
         return micro_batches(batch, targets, weights, size)
 
     def _backward_of(self, index: int, batch: Batch, targets: Array, shares: Array | None) -> Tensor:
-        seed = training.step_seed(self._recipe.seed, self._step, index)
+        rank = 0 if self._group is None else self._group.rank
+        seed = training.step_seed(self._recipe.seed, self._step, index, rank)
         given = None if shares is None else self._tensor(shares.astype(np.float32))
         tensors, wanted = self._tensors(batch), self._tensor(targets)
         with seeded(seed, self.device):
-            loss = training.cross_entropy(self._logits(tensors), wanted, given)
+            loss = training.cross_entropy(self._forward(tensors), wanted, given)
             loss.backward()
         return loss.detach()
+
+    # --- several processes
+    def join(self, rank: int, world: int) -> None:
+        self._group = Group(rank, world, self.device)
+
+    def add_up(self, array: Array) -> Array:
+        return array if self._group is None else self._group.add_up(array)
+
+    def _spread(self, batch: Batch) -> None:
+        one = {name: array[:1] for name, array in batch.items()}
+        with modes(self.module, lambda _: False):
+            self._forward = spread(Spread((self.module, self._own_head), self._logits), self._tensors(one))
 
     def _training_modes(self) -> dict[str, bool]:
         """For each submodule whether it runs in training mode during a step."""
@@ -307,9 +335,14 @@ def to_array(tensor: Tensor) -> Array:
 
 
 def torch_device(name: str | None) -> torch.device:
-    """The device of that name. Raises InputError where torch has none such here."""
+    """The device of that name; "cuda" is the one that torchrun meant for this process.
+
+    Raises InputError where torch has none such here.
+    """
     try:
         device = torch.device(name or "cpu")
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"torch cannot use the device {name!r} here: {error}") from error

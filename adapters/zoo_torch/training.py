@@ -43,9 +43,9 @@ def cross_entropy(logits: Tensor, targets: Tensor, shares: Tensor | None) -> Ten
     return losses.mean() if shares is None else (losses * shares).sum()
 
 
-def step_seed(seed: int, step: int, micro_batch: int = 0) -> int:
-    """63 bits from (recipe.seed, step, micro batch) alone: neighbouring steps and seeds are unrelated."""
-    entropy = np.random.SeedSequence(step_entropy(seed, step, micro_batch))
+def step_seed(seed: int, step: int, micro_batch: int = 0, rank: int = 0) -> int:
+    """63 bits from these numbers alone: neighbouring ones are unrelated; without the last two the step's own."""
+    entropy = np.random.SeedSequence(step_entropy(seed, step, micro_batch, rank))
     return int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

@@ -106,6 +106,7 @@ def test_decoded_photographs_enter_the_network_without_a_copy() -> None:
     assert tensor.data_ptr() == view.ctypes.data and tensor.is_contiguous(memory_format=torch.channels_last)
     engine = plain()
     np.testing.assert_array_equal(engine.features({"images": view}), engine.features(batch))
+    assert engine._tensors({"images": view})["images"].data_ptr() == view.ctypes.data
     assert image_tensor(view, NCHW).is_contiguous()
 
 
