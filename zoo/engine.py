@@ -157,7 +157,11 @@ class Engine(ABC):
 
     @abstractmethod
     def start_training(self, recipe: Recipe) -> None:
-        """Make the optimizer over what is trainable now. torch.optim's formulas in every framework."""
+        """Make the optimizer over what is trainable now. torch.optim's formulas in every framework.
+
+        recipe.precision "bf16": steps compute in bfloat16, with weights, gradients, optimizer and loss in
+        float32; inference and export stay float32. Raises InputError where the engine has no such steps.
+        """
 
     @abstractmethod
     def train_step(

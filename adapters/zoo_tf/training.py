@@ -12,6 +12,7 @@ from zoo.engine import HEAD, HEAD_BIAS, HEAD_WEIGHT, Array, micro_batches, step_
 from zoo.errors import TrainingError
 from zoo_tf.network import Network, seed_variables, take, variable_keys
 from zoo_tf.optimizers import TorchOptimizer
+from zoo_tf.precision import computing_in, explained
 from zoo_tf.start import keras, tf
 
 STEP = "step"
@@ -44,14 +45,13 @@ class Trainer:
         """One step; tensors in the native layout. Returns the loss before it, a scalar tensor."""
         numbers = self.optimizer.numbers(lr, self._steps + 1)
         targets = np.asarray(targets, np.float32)
-        if self._recipe.micro_batch_size is None:
-            given = np.ones(len(targets)) if weights is None else weights
-            loss = self._traced(
-                list(tensors), targets, np.asarray(given, np.float32), numbers, self._draw_seeds()
-            )
-        else:
-            loss = self._add_up(tensors, targets, weights)
-            self._update(numbers)
+        with explained(self._recipe.precision):
+            if self._recipe.micro_batch_size is None:
+                given = np.asarray(np.ones(len(targets)) if weights is None else weights, np.float32)
+                loss = self._traced(list(tensors), targets, given, numbers, self._draw_seeds())
+            else:
+                loss = self._add_up(tensors, targets, weights)
+                self._update(numbers)
         self._steps += 1
         return loss
 
@@ -130,12 +130,16 @@ class Trainer:
         for index, variable in enumerate(self._seeds):
             variable.assign(seeds[index])
         variables = list(self.optimizer.variables.values())
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        layers = [self._network.backbone, self._head]
+        with (
+            computing_in(self._recipe.precision, layers),
+            tf.GradientTape(watch_accessed_variables=False) as tape,
+        ):
             tape.watch(variables)
             features = take(
                 self._network.backbone, tensors, lambda layer: self._block_of.get(layer) in self._training
             )
-            logits = self._head(_single(features))
+            logits = tf.cast(self._head(_single(features)), tf.float32)
             losses = tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)
             loss = tf.reduce_sum(losses * weights) / total
         return loss, tape.gradient(loss, variables)

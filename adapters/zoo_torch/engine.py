@@ -220,8 +220,10 @@ class TorchEngine(Engine):
         seed = training.step_seed(self._recipe.seed, self._step, index, rank)
         given = None if shares is None else self._tensor(shares.astype(np.float32))
         tensors, wanted = self._tensors(batch), self._tensor(targets)
-        with seeded(seed, self.device):
-            loss = training.cross_entropy(self._forward(tensors), wanted, given)
+        with seeded(seed, self.device), training.explained(self._recipe.precision, self.device):
+            with training.computing_in(self._recipe.precision, self.device):
+                logits = self._forward(tensors)
+            loss = training.cross_entropy(logits.float(), wanted, given)
             loss.backward()
         return loss.detach()
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from zoo.cards import Recipe
 from zoo.engine import Array, step_entropy
-from zoo.errors import InputError, WeightsCorruptError
+from zoo.errors import InputError, TrainingError, WeightsCorruptError
+from zoo.recipe import Precision
 from zoo_torch.layout import like
 
 STEP = "step"
@@ -41,6 +42,26 @@ def cross_entropy(logits: Tensor, targets: Tensor, shares: Tensor | None) -> Ten
     """Mean of -sum(targets * log softmax(logits)); with `shares` [N] their sum, so weighted. Logits [N, C]."""
     losses = -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1)
     return losses.mean() if shares is None else (losses * shares).sum()
+
+
+@contextlib.contextmanager
+def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Inside, "bf16" runs what torch's autocast lists in bfloat16; weights and gradients stay float32."""
+    with contextlib.nullcontext() if precision == "fp32" else torch.autocast(device.type, torch.bfloat16):
+        yield
+
+
+@contextlib.contextmanager
+def explained(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Inside, an operation that has no bfloat16 form on the device is a TrainingError that names it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if precision == "fp32" or "bfloat16" not in str(error).lower():
+            raise
+        raise TrainingError(
+            f"this network cannot be trained in bfloat16 on {device.type}: {error}. precision='fp32' trains it."
+        ) from error
 
 
 def step_seed(seed: int, step: int, micro_batch: int = 0, rank: int = 0) -> int:

@@ -16,7 +16,7 @@ from zoo.cards import Recipe
 from zoo.engine import HEAD, Array, Batch, micro_batches
 from zoo.errors import ZooError
 from zoo.testing import Case, ModelContract
-from zoo.testing.toy import ToyEngine, installed
+from zoo.testing.toy import ToyEngine, _bfloat16, installed
 
 
 class FreezeForgetsStatistics(ToyEngine):
@@ -189,6 +189,39 @@ class EachMicroBatchSteps(ToyEngine):
         return sum(super(EachMicroBatchSteps, self).train_step(b, t, weights=w, **named) for b, t, w in parts)
 
 
+class PrecisionIgnored(ToyEngine):
+    def start_training(self, recipe: Recipe) -> None:
+        super().start_training(dataclasses.replace(recipe, precision="fp32"))
+
+
+class WeightsInBfloat16(ToyEngine):
+    """`model.to(bfloat16)`: small steps are lost."""
+
+    def train_step(self, batch: Batch, targets: Array, **named: Any) -> float:
+        loss = super().train_step(batch, targets, **named)
+        if self._optimizer.recipe.precision == "bf16":
+            self._values = {k: _bfloat16(v).astype(np.float32) for k, v in self._values.items()}
+        return loss
+
+
+class InferenceInBfloat16(ToyEngine):
+    """A policy that nobody put back."""
+
+    mixed = False
+
+    def start_training(self, recipe: Recipe) -> None:
+        self.mixed = recipe.precision == "bf16"
+        super().start_training(recipe)
+
+    def features(self, batch: Batch) -> Array:
+        features = super().features(batch)
+        return _bfloat16(features).astype(np.float32) if self.mixed else features
+
+    def logits(self, batch: Batch) -> Array:
+        logits = super().logits(batch)
+        return _bfloat16(logits).astype(np.float32) if self.mixed else logits
+
+
 class GradientGoesUp(ToyEngine):
     def train_step(self, batch: Batch, targets: Array, *, lr: Mapping[str, float], **named: Any) -> float:
         return super().train_step(batch, targets, lr={k: -v for k, v in lr.items()}, **named)
@@ -255,6 +288,9 @@ FAULTS: dict[type[ToyEngine], str] = {
     RatesIgnored: "test_a_rate_for_each_block",
     MicroBatchesWeighAlike: "test_micro_batches_add_up",
     EachMicroBatchSteps: "test_micro_batches_add_up",
+    PrecisionIgnored: "test_bfloat16_is_for_the_step_alone",
+    WeightsInBfloat16: "test_bfloat16_is_for_the_step_alone",
+    InferenceInBfloat16: "test_bfloat16_is_for_the_step_alone",
     NothingIsClipped: "test_clip_norm_is_global",
     DrawsFromTheClock: "test_same_seed_same_training",
     DropoutFromOneStream: "test_resume_is_bit_identical",

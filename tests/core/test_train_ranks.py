@@ -14,7 +14,7 @@ from zoo.cards import Recipe
 from zoo.engine import Array, Batch
 from zoo.errors import InputError
 from zoo.testing import toy
-from zoo.train.ranks import RankLearner, Ranks, check_agreement, ranks_of
+from zoo.train.ranks import RankLearner, Ranks, join, ranks_of
 
 
 class Counting(toy.ToyEngine):
@@ -72,16 +72,20 @@ def test_every_rank_makes_every_step(batch_size: int, sizes: list[list[int]]) ->
 
 def test_processes_that_were_given_something_else_are_refused() -> None:
     class Second(toy.ToyEngine):
-        other = 0
+        other, joined = 0, (0, 1)
+
+        def join(self, rank: int, world: int) -> None:
+            self.joined = (rank, world)
 
         def add_up(self, array: Array) -> Array:
             return array * 2 + self.other
 
     engine = Second()
-    check_agreement(engine, Ranks(0, 2), Recipe(), {"training data": "a"}, 3)
+    join(engine, Ranks(0, 2), Recipe(), {"training data": "a"}, 3)
+    assert engine.joined == (0, 2)
     engine.other = 1
     with pytest.raises(InputError, match="a run folder that they share"):
-        check_agreement(engine, Ranks(0, 2), Recipe(), {"training data": "a"}, 3)
+        join(engine, Ranks(0, 2), Recipe(), {"training data": "a"}, 3)
 
 
 def test_a_framework_that_cannot(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from zoo.cards import ImagePreprocess, Recipe
 from zoo.engine import HEAD, Array, Batch
+from zoo.errors import TrainingError
+from zoo.graph import export_engine
 from zoo_tf.adapter import ADAPTER
 from zoo_tf.engine import KerasEngine
 from zoo_tf.network import seeded
-from zoo_tf.start import keras
+from zoo_tf.precision import computing_in
+from zoo_tf.start import keras, tf
 
 SGD = Recipe(optimizer="sgd", lr=0.05, momentum=0.9, clip_norm=0.5, seed=4)
 
@@ -64,3 +69,42 @@ def test_each_micro_batch_draws_dropout_of_its_own() -> None:
     half, both = steps(plain(0.5), SGD, batch, targets, 1), steps(plain(0.5), small, *twice, 1)
     assert half != pytest.approx(both, rel=1e-6)
     assert both == steps(plain(0.5), small, *twice, 1)
+
+
+# --- bfloat16
+BF16 = dataclasses.replace(SGD, precision="bf16")
+
+
+def test_bfloat16_trains_and_what_ships_is_float32(tmp_path: Path) -> None:
+    """The loss falls, every layer has its own policy back, and the export agrees with float32 inference."""
+    engine = plain()
+    losses = steps(engine, BF16, *data(12), count=30)
+    assert losses[-1] < 0.9 * losses[0]
+    assert {layer.dtype_policy.name for layer in engine.module._flatten_layers()} == {"float32"}
+    assert all(value.dtype == np.float32 for value in engine.state().values())
+    assert engine.logits(data(4)[0]).dtype == np.float32
+    export_engine(engine, tmp_path / "model.onnx", model_id="tf:plain", versions={})
+
+
+def test_layers_have_their_policies_back_whatever_happens() -> None:
+    engine = plain()
+    layers = [engine.network.backbone]
+    with pytest.raises(RuntimeError), computing_in("bf16", layers):
+        assert engine.module.get_layer("stem").compute_dtype == "bfloat16"
+        raise RuntimeError
+    assert engine.module.get_layer("stem").compute_dtype == "float32"
+
+
+def test_an_operation_without_bfloat16_is_named() -> None:
+    class Determinant(keras.layers.Layer):
+        def call(self, maps: Any) -> Any:
+            return maps + tf.linalg.det(maps[:, :8, :8, :8])[:, :, None, None]
+
+    pixels = keras.Input((12, 12, 3))
+    maps = Determinant(name="det")(keras.layers.Conv2D(8, 5, name="stem")(pixels))
+    average = keras.layers.GlobalAveragePooling2D(name="average")(maps)
+    model = keras.Model(pixels, keras.layers.Dense(3, name="top")(average))
+    engine = ADAPTER.wrap(model, preprocess=ImagePreprocess(12, 12), head="top", blocks=None)
+    assert steps(engine, SGD, *data(4), count=1)
+    with pytest.raises(TrainingError, match=r"in bfloat16: Value passed.*precision='fp32' trains it"):
+        steps(engine, BF16, *data(4), count=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from torch_models import small
 
 from zoo.cards import ImagePreprocess, Recipe
 from zoo.engine import HEAD, Array, Batch
+from zoo.errors import TrainingError
+from zoo.graph import export_engine
+from zoo_torch import training
 from zoo_torch.adapter import ADAPTER
 from zoo_torch.anatomy import seeded
 from zoo_torch.engine import TorchEngine
@@ -125,3 +129,35 @@ def test_a_resumed_run_has_its_slots_in_the_layout_of_the_weights(optimizer: str
         held = engine._optimizer.state[engine.module.stem[2].weight]
         laid = [v for v in held.values() if isinstance(v, Tensor) and v.dim() == 4]
         assert laid and all(v.is_contiguous(memory_format=torch.channels_last) for v in laid)
+
+
+# --- bfloat16
+BF16 = dataclasses.replace(SGD, precision="bf16")
+
+
+def test_bfloat16_trains_and_what_ships_is_float32(tmp_path: Path) -> None:
+    """The loss falls, inside a step convolutions are bfloat16, and the export agrees with float32 inference."""
+    engine, kinds = plain(), set[torch.dtype]()
+    engine.module.body.register_forward_hook(lambda _, args, out: kinds.add(out.dtype))
+    losses = steps(engine, BF16, *data(12), count=30)
+    assert losses[-1] < 0.9 * losses[0] and kinds == {torch.bfloat16}
+    assert all(value.dtype == np.float32 for value in engine.state().values())
+    assert all(v.dtype == np.float32 for k, v in engine.training_state().items() if k != training.STEP)
+    kinds.clear()
+    assert engine.logits(data(4)[0]).dtype == np.float32 and kinds == {torch.float32}
+    export_engine(engine, tmp_path / "model.onnx", model_id="torch:plain", versions={})
+
+
+def test_an_operation_without_bfloat16_is_named() -> None:
+    engine = plain()
+    engine.module.body.register_forward_hook(
+        lambda _, args, out: out + torch.linalg.det(out[..., :6, :6])[..., None, None]
+    )
+    assert steps(engine, SGD, *data(4), count=1)
+    with pytest.raises(TrainingError, match="'BFloat16'.*precision='fp32' trains it"):
+        steps(engine, BF16, *data(4), count=1)
+
+
+def test_micro_batches_and_bfloat16_go_together() -> None:
+    parts = dataclasses.replace(BF16, micro_batch_size=3)
+    assert steps(plain(), parts, *data(7)) == pytest.approx(steps(plain(), BF16, *data(7)), rel=0.01)

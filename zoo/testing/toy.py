@@ -43,6 +43,7 @@ from zoo.engine import (
     step_entropy,
 )
 from zoo.errors import HeadMissingError, InputError, UnknownModelError, WeightsCorruptError
+from zoo.recipe import Precision
 from zoo.testing.toy_graph import write_graph
 from zoo.train.optim import Optimizer
 
@@ -110,12 +111,13 @@ class ToyEngine(Engine):
         return (self._forward(batch, training=())[0] @ head[0].T + head[1]).astype(np.float32)
 
     def _forward(
-        self, batch: Batch, *, training: Collection[str], step: int = 0
+        self, batch: Batch, *, training: Collection[str], step: int = 0, precision: Precision = "fp32"
     ) -> tuple[Array, list[_Tape]]:
         x, tapes = self._rows(batch), []
         for block in self.blocks:
             x, tape = self._block_forward(block, x, training=block in training, step=step)
             tapes.append(tape)
+            x = x if precision == "fp32" else _bfloat16(x)
         return x, tapes
 
     def _rows(self, batch: Batch) -> Array:
@@ -200,7 +202,10 @@ class ToyEngine(Engine):
         """Sum of share * loss and its gradient by every trainable value, float64; changes nothing."""
         if (head := self.head()) is None:
             raise HeadMissingError("this toy has no head to train: replace_head(num_classes) puts one on")
-        features, tapes = self._forward(batch, training=self._trainable, step=self._optimizer.steps)
+        recipe, step = self._optimizer.recipe, self._optimizer.steps
+        features, tapes = self._forward(
+            batch, training=self._trainable, step=step, precision=recipe.precision
+        )
         loss, slope = cross_entropy(features @ head[0].T + head[1], targets, shares)
         found = {HEAD_WEIGHT: slope.T @ features, HEAD_BIAS: slope.sum(0)}
         back = slope @ head[0].astype(np.float64)
@@ -301,6 +306,12 @@ def cross_entropy(logits: Array, targets: Array, shares: Array) -> tuple[float, 
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     slope = np.exp(log_p) * targets.sum(1, keepdims=True) - targets
     return float(-(shares * (targets * log_p).sum(1)).sum()), slope * shares[:, None]
+
+
+def _bfloat16(values: Array) -> Array:
+    """float64, cut off to what bfloat16 holds."""
+    bits = values.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
+    return bits.view(np.float32).astype(np.float64)
 
 
 def toy_cards() -> list[ModelCard]:

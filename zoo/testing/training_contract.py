@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from zoo.cards import Recipe
-from zoo.engine import HEAD
-from zoo.testing.helpers import Case, softmax_loss, targets_for
+from zoo.engine import HEAD, HEAD_WEIGHT, Array
+from zoo.errors import InputError
+from zoo.testing.helpers import Case, changed, softmax_loss, targets_for, train
 
 STEPS, LR, TOLERANCE = 3, 0.05, 1e-5
 WHOLE = Recipe(optimizer="sgd", lr=LR, momentum=0.9, weight_decay=0.01)
@@ -39,3 +40,33 @@ class TrainingContract:
             assert losses[0] == pytest.approx(want, rel=1e-4), "the loss is not the whole batch's"
         for got, wish in zip(parts.head() or (), whole.head() or (), strict=True):
             assert np.abs(got - wish).max() <= TOLERANCE * np.abs(wish).max()
+
+    def test_bfloat16_is_for_the_step_alone(self, case: Case) -> None:
+        """It is used and resumes to the bit; weights and inference stay float32. Or it is refused."""
+        plain, mixed, again, fresh = (case.engine() for _ in range(4))
+        batch, bf16 = case.batch(plain), dataclasses.replace(WHOLE, precision="bf16", clip_norm=1.0)
+        want = train(plain, batch, recipe=dataclasses.replace(bf16, precision="fp32"), steps=1)
+        before = mixed.state()
+        try:
+            mixed.start_training(bf16)
+        except InputError as error:
+            assert "bf16" in str(error)
+            return
+        losses = train(mixed, batch, recipe=bf16, steps=1, start=False)
+        assert losses[0] == pytest.approx(want[0], rel=0.05) and losses != want, "computed in float32"
+        state, slots = mixed.state(), mixed.training_state()
+        assert {k: v.dtype for k, v in state.items()} == {k: v.dtype for k, v in before.items()}
+        assert not _all_bfloat16(state[HEAD_WEIGHT]), "weights were rounded to bfloat16"
+        again.load_state(state)
+        again.start_training(bf16)
+        again.load_training_state(slots)
+        for engine in (mixed, again):
+            train(engine, batch, recipe=bf16, steps=2, start=False)
+        assert not changed(mixed.state(), again.state()), "a resumed run went another way"
+        fresh.load_state(mixed.state())
+        assert fresh.logits(batch).tobytes() == mixed.logits(batch).tobytes(), "inference in bfloat16"
+
+
+def _all_bfloat16(values: Array) -> bool:
+    """Whether every float32 is one whose last 16 bits are 0."""
+    return not (np.ascontiguousarray(values).view(np.uint32) & 0xFFFF).any()

@@ -56,11 +56,14 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
     return Ranks(int(given[0]), int(given[1]))
 
 
-def check_agreement(engine: Engine, ranks: Ranks, *facts: object) -> None:
-    """Raises InputError where the processes were given other data, recipes or checkpoints than this one.
+def join(engine: Engine, ranks: Ranks, *facts: object) -> None:
+    """Wait for the other processes, if there are any; facts: of data, recipe, checkpoint, the same in all.
 
-    The engine has joined the others.
+    Raises InputError where they are not.
     """
+    if ranks.alone:
+        return
+    engine.join(ranks.rank, ranks.world)
     own = int(fingerprint(list(facts))[:8], 16)
     total = int(engine.add_up(np.array(own, np.int64)))
     if total != own * ranks.world:

@@ -96,6 +96,8 @@ class HistogramEngine(Engine):
 
     def start_training(self, recipe: Recipe) -> None:
         """`zoo.train.optim` has torch's formulas in numpy, gradient clipping included."""
+        if recipe.precision != "fp32":
+            raise InputError("bf16: numpy has no bfloat16; precision='fp32' trains this model")
         self._optimizer = Optimizer(recipe)
 
     def train_step(

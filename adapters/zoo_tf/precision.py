@@ -1,0 +1,54 @@
+"""bfloat16 for the length of a trace: Keras's mixed policy put on a network's layers, and put back.
+
+The networks are built in float32 and stay so: what infers and exports never sees the policy, and the walker, which
+refuses mixed precision, finds none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+
+from zoo.errors import TrainingError
+from zoo.recipe import Precision
+from zoo_tf.start import keras, tf
+
+MIXED, FLOAT32 = "mixed_bfloat16", "float32"
+
+
+@contextlib.contextmanager
+def computing_in(precision: Precision, layers: Sequence[keras.Layer]) -> Iterator[None]:
+    """Inside, with "bf16", these layers and those within them compute in bfloat16; variables stay float32.
+
+    Layers of another policy than float32 keep theirs.
+    """
+    if precision == "fp32":
+        yield
+        return
+    every = {id(part): part for layer in layers for part in layer._flatten_layers()}.values()
+    chosen = [(part, part.dtype_policy) for part in every if part.dtype_policy.name == FLOAT32]
+    try:
+        for part, _ in chosen:
+            part.dtype_policy = MIXED
+        yield
+    finally:
+        for part, policy in chosen:
+            part.dtype_policy = policy
+
+
+@contextlib.contextmanager
+def explained(precision: Precision) -> Iterator[None]:
+    """Inside, an operation without a bfloat16 form, found while tracing or running, is a TrainingError."""
+    try:
+        yield
+    except (TypeError, ValueError, tf.errors.OpError) as error:
+        plain = re.sub(
+            r"\x1b\[[0-9;]*m", "", str(error)
+        )  # Keras writes in bold, below a traceback of its own
+        said = [line.strip() for line in plain.splitlines() if "bfloat16" in line.lower()]
+        if precision == "fp32" or not said:
+            raise
+        raise TrainingError(
+            f"this network cannot be trained in bfloat16: {said[0]}. precision='fp32' trains it."
+        ) from error
