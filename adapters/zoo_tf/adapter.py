@@ -86,7 +86,9 @@ def device_of(name: str | None) -> str:
     if wanted in ("cuda", "gpu", "cuda:0", "gpu:0") and tf.config.list_physical_devices("GPU"):
         return "/GPU:0"
     have = ["cpu", *("cuda" for _ in tf.config.list_physical_devices("GPU")[:1])]
-    raise InputError(f"device {name!r}: TensorFlow has {', '.join(have)} here")
+    raise InputError(
+        f"device {name!r}: TensorFlow has {', '.join(have)} here. Leave the device out to compute on the CPU."
+    )
 
 
 def catalogue() -> dict[str, ModelCard]:

@@ -13,6 +13,7 @@ from zoo.engine import HEAD, HEAD_BIAS, HEAD_WEIGHT, Array, Batch, Engine
 from zoo.errors import HeadMissingError, InputError, TrainingError, WeightsCorruptError
 from zoo_tf.export import export_onnx
 from zoo_tf.network import IMAGES, Network, variable_keys
+from zoo_tf.precision import numerics
 from zoo_tf.start import keras, tf
 from zoo_tf.training import Trainer
 
@@ -124,6 +125,10 @@ class KerasEngine(Engine):
         with tf.device(self._device):
             loss: SupportsFloat = self._running().step(self._native(batch), targets, weights, lr)
         return loss
+
+    def numerics(self) -> dict[str, str]:
+        """NHWC is the only layout there is."""
+        return {"device": self._device, **numerics()}
 
     def training_state(self) -> dict[str, Array]:
         """Slots and step counter."""

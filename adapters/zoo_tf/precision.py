@@ -1,4 +1,4 @@
-"""bfloat16 for the length of a trace: Keras's mixed policy put on a network's layers, and put back.
+"""What a step is computed in. bfloat16 for the length of a trace: Keras's mixed policy put on a network's layers, and put back.
 
 The networks are built in float32 and stay so: what infers and exports never sees the policy, and the walker, which
 refuses mixed precision, finds none.
@@ -7,12 +7,13 @@ refuses mixed precision, finds none.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 
 from zoo.errors import TrainingError
 from zoo.recipe import Precision
-from zoo_tf.start import keras, tf
+from zoo_tf.start import config, keras, tf
 
 MIXED, FLOAT32 = "mixed_bfloat16", "float32"
 
@@ -35,6 +36,24 @@ def computing_in(precision: Precision, layers: Sequence[keras.Layer]) -> Iterato
     finally:
         for part, policy in chosen:
             part.dtype_policy = policy
+
+
+def numerics() -> dict[str, str]:
+    """What TensorFlow's bits depend on in this process."""
+    given = tf.config.threading
+    threads = {
+        "threads": (given.get_intra_op_parallelism_threads(), "TF_NUM_INTRAOP_THREADS"),
+        "inter-op threads": (given.get_inter_op_parallelism_threads(), "TF_NUM_INTEROP_THREADS"),
+    }
+    chosen = {
+        name: str(number or os.environ.get(key) or os.cpu_count()) for name, (number, key) in threads.items()
+    }
+    return {
+        **chosen,
+        "deterministic operations": str(bool(config.is_op_determinism_enabled())),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
 
 
 @contextlib.contextmanager

@@ -61,6 +61,7 @@ _load_triton_first()
 with captured_stderr():
     import keras
     import tensorflow as tf
+    from tensorflow.python.framework import config  # a public function sets determinism, none reads it
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -68,4 +69,4 @@ if keras.backend.backend() != "tensorflow":
         "set KERAS_BACKEND=tensorflow"
     )
 
-__all__ = ["captured_stderr", "keras", "tf"]
+__all__ = ["captured_stderr", "config", "keras", "tf"]

@@ -227,6 +227,10 @@ class TorchEngine(Engine):
             loss.backward()
         return loss.detach()
 
+    def numerics(self) -> dict[str, str]:
+        processes = 1 if self._group is None else self._group.world
+        return {**training.numerics(self.device), "layout": self.layout, "processes": str(processes)}
+
     # --- several processes
     def join(self, rank: int, world: int) -> None:
         self._group = Group(rank, world, self.device)
@@ -347,7 +351,9 @@ def torch_device(name: str | None) -> torch.device:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"torch cannot use the device {name!r} here: {error}") from error
+        raise InputError(
+            f"torch cannot use the device {name!r} here: {error}. Leave the device out to compute on the CPU."
+        ) from error
     return device
 
 

@@ -89,6 +89,22 @@ def lone_values_by_running_statistics(module: nn.Module) -> Iterator[None]:
         yield
 
 
+def numerics(device: torch.device) -> dict[str, str]:
+    """What torch's bits depend on in this process."""
+    kind = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
+    return {
+        "device": f"{device} ({kind})",
+        "threads": str(torch.get_num_threads()),
+        "inter-op threads": str(torch.get_num_interop_threads()),
+        "deterministic algorithms": str(torch.are_deterministic_algorithms_enabled()),
+        "torch": torch.__version__,
+    }
+
+
 def slots(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Array]:
     """Copies of the optimizer's slots as "slot/state key"; names: id(parameter) -> state key."""
     return {

@@ -108,3 +108,11 @@ def test_an_operation_without_bfloat16_is_named() -> None:
     assert steps(engine, SGD, *data(4), count=1)
     with pytest.raises(TrainingError, match=r"in bfloat16: Value passed.*precision='fp32' trains it"):
         steps(engine, BF16, *data(4), count=1)
+
+
+# --- what bits depend on
+def test_numerics_say_what_changes_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    said = plain().numerics()
+    assert said["threads"] == "3" and said["device"] == "/CPU:0"
+    assert said["deterministic operations"] == "False" and said["tensorflow"] == tf.__version__

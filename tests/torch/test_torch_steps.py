@@ -154,10 +154,27 @@ def test_an_operation_without_bfloat16_is_named() -> None:
         lambda _, args, out: out + torch.linalg.det(out[..., :6, :6])[..., None, None]
     )
     assert steps(engine, SGD, *data(4), count=1)
-    with pytest.raises(TrainingError, match="'BFloat16'.*precision='fp32' trains it"):
+    with pytest.raises(TrainingError, match=r"'BFloat16'.*precision='fp32' trains it"):
         steps(engine, BF16, *data(4), count=1)
 
 
 def test_micro_batches_and_bfloat16_go_together() -> None:
     parts = dataclasses.replace(BF16, micro_batch_size=3)
     assert steps(plain(), parts, *data(7)) == pytest.approx(steps(plain(), BF16, *data(7)), rel=0.01)
+
+
+# --- what bits depend on
+def test_numerics_say_what_changes_bits() -> None:
+    engine = plain()
+    threads = torch.get_num_threads()
+    said = engine.numerics()
+    assert said["threads"] == str(threads) and said["layout"] == CHANNELS_LAST
+    assert said["torch"] == torch.__version__ and said["device"].startswith("cpu (")
+    torch.set_num_threads(threads + 1)
+    torch.use_deterministic_algorithms(True)
+    try:
+        changed = {name for name, value in engine.numerics().items() if value != said[name]}
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+    assert changed == {"threads", "deterministic algorithms"}
