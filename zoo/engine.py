@@ -193,12 +193,6 @@ class Engine(ABC):
         Kept in checkpoints: a run that is resumed with others goes on, with a warning that names them.
         """
         return {}
-        """What the bits of training depend on besides model, data and recipe, name -> value.
-
-        Device, threads, memory layout, determinism, versions: where one differs, a resumed run goes on well but
-        not bit-identically.
-        """
-        return {}
 
     # --- several processes
     def join(self, rank: int, world: int) -> None:

@@ -1,4 +1,6 @@
-"""What a step is computed in. bfloat16 for the length of a trace: Keras's mixed policy put on a network's layers, and put back.
+"""What a step is computed in, and what its bits depend on.
+
+bfloat16 is for the length of a trace: Keras's mixed policy put on a network's layers, and put back.
 
 The networks are built in float32 and stay so: what infers and exports never sees the policy, and the walker, which
 refuses mixed precision, finds none.

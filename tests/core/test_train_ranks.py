@@ -14,7 +14,7 @@ from zoo.cards import Recipe
 from zoo.engine import Array, Batch
 from zoo.errors import InputError
 from zoo.testing import toy
-from zoo.train.ranks import RankLearner, Ranks, join, ranks_of
+from zoo.train.ranks import RankLearner, Ranks, check_agreement, join, ranks_of
 
 
 class Counting(toy.ToyEngine):
@@ -48,7 +48,7 @@ def test_ranks_are_what_torchrun_says() -> None:
 def test_every_rank_makes_every_step(batch_size: int, sizes: list[list[int]]) -> None:
     """Where it has no example it decodes one, and the step weighs it 0."""
 
-    def source(order: Array, size: int) -> Iterator[tuple[Array, Batch]]:
+    def source(order: Array, size: int, epoch: int) -> Iterator[tuple[Array, Batch]]:
         for start in range(0, len(order), size):
             index = order[start : start + size]
             yield index, {"images": np.zeros((len(index), 3, 8, 8), np.float32)}
@@ -57,9 +57,9 @@ def test_every_rank_makes_every_step(batch_size: int, sizes: list[list[int]]) ->
     for rank, own in enumerate(sizes):
         engine = Counting()
         learner = RankLearner(engine, source, ranks=Ranks(rank, 2))
-        learner.start(Recipe(batch_size=batch_size))
+        learner.start(Recipe(batch_size=batch_size), engine.blocks)
         shards = []
-        for index, batch in learner.batches(order, batch_size):
+        for index, batch in learner.batches(order, batch_size, 0):
             learner.step(batch, np.zeros((len(index), 3), np.float32), 0.1)
             idle = engine.weights is not None
             assert len(batch["images"]) == len(index) and (not idle or engine.weights.tolist() == [0])
@@ -81,11 +81,14 @@ def test_processes_that_were_given_something_else_are_refused() -> None:
             return array * 2 + self.other
 
     engine = Second()
-    join(engine, Ranks(0, 2), Recipe(), {"training data": "a"}, 3)
+    join(engine, Ranks(0, 1))
+    assert engine.joined == (0, 1)
+    join(engine, Ranks(0, 2))
+    check_agreement(engine, Ranks(0, 2), Recipe(), {"training data": "a"}, 3)
     assert engine.joined == (0, 2)
     engine.other = 1
     with pytest.raises(InputError, match="a run folder that they share"):
-        join(engine, Ranks(0, 2), Recipe(), {"training data": "a"}, 3)
+        check_agreement(engine, Ranks(0, 2), Recipe(), {"training data": "a"}, 3)
 
 
 def test_a_framework_that_cannot(
@@ -105,4 +108,4 @@ def test_a_framework_that_cannot(
         fails(
             capsys, "A rank that there is not", arguments, code=2, says=["RANK=2 and WORLD_SIZE=2"],
         )  # fmt: skip
-    assert not Path("runs/mine/checkpoints").exists()
+    assert not Path("runs").exists()

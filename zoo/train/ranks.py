@@ -7,13 +7,13 @@ makes the same step. Only the first writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import SupportsFloat
 
 import numpy as np
 
-from zoo.cards import fingerprint
+from zoo.cards import Recipe, fingerprint
 from zoo.engine import Array, Batch, Engine
 from zoo.errors import InputError
 from zoo.train.learner import NetworkLearner, Source
@@ -56,14 +56,14 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
     return Ranks(int(given[0]), int(given[1]))
 
 
-def join(engine: Engine, ranks: Ranks, *facts: object) -> None:
-    """Wait for the other processes, if there are any; facts: of data, recipe, checkpoint, the same in all.
+def join(engine: Engine, ranks: Ranks) -> None:
+    """Wait for the other processes, if there are any. Nobody writes into the run's folder before."""
+    if not ranks.alone:
+        engine.join(ranks.rank, ranks.world)
 
-    Raises InputError where they are not.
-    """
-    if ranks.alone:
-        return
-    engine.join(ranks.rank, ranks.world)
+
+def check_agreement(engine: Engine, ranks: Ranks, *facts: object) -> None:
+    """Raises InputError where the processes were given other data, recipes or checkpoints than this one."""
     own = int(fingerprint(list(facts))[:8], 16)
     total = int(engine.add_up(np.array(own, np.int64)))
     if total != own * ranks.world:
@@ -92,35 +92,47 @@ class RankLearner(NetworkLearner):
         super().__init__(engine, train, validation, validation_size=validation_size)
         self._ranks, self._idle = ranks, False
 
-    def batches(self, order: Array, batch_size: int) -> Iterator[tuple[Array, Batch]]:
+    def start(self, recipe: Recipe, trainable: Sequence[str]) -> None:
+        """From the first process's weights."""
+        super().start(recipe, trainable)
+        self._agree()
+
+    def batches(self, order: Array, batch_size: int, epoch: int) -> Iterator[tuple[Array, Batch]]:
         """This process's shard of each global batch. An empty one is stood in for by an example of weight 0."""
         whole = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         shards = [self._ranks.shard(indices) for indices in whole]
         filled = [shard if len(shard) else all_[:1] for shard, all_ in zip(shards, whole, strict=True)]
-        decoded = self._train(np.concatenate(filled), len(filled[0]))
+        decoded = self._train(np.concatenate(filled), len(filled[0]), epoch)
         for shard, (indices, batch) in zip(shards, decoded, strict=True):
             self._idle = not len(shard)
             yield indices, batch
+        self._agree()
 
-    def step(self, batch: Batch, targets: Array, lr: float) -> SupportsFloat:
+    def step(self, batch: Batch, targets: Array, lr: float, weights: Array | None = None) -> SupportsFloat:
         """The global batch's step and loss."""
-        weights = np.zeros(len(targets), np.float32) if self._idle else None
-        return self.engine.train_step(batch, targets, lr=dict.fromkeys(self._names, lr), weights=weights)
+        own = np.zeros(len(targets), np.float32) if self._idle else weights
+        return super().step(batch, targets, lr, own)
 
     def validation_logits(self) -> Array | None:
         """All of them in every process, so that all stop at the same epoch; each computes its shard."""
         if self._validation is None:
             return None
+        self._agree()
         mine = self._ranks.shard(np.arange(self._validation_size))
         logits = np.zeros((self._validation_size, self.engine.num_classes or 0), np.float32)
-        for indices, batch in self._validation(mine, self._batch_size):
+        for indices, batch in self._validation(mine, self._recipe.batch_size, 0):
             logits[indices] = self.engine.logits(batch)
         return self.engine.add_up(logits)
 
-    def state(self) -> dict[str, Array]:
-        """The first process's, which every other takes: batch norm's statistics are of each one's own shard."""
-        own, first = self.engine.state(), self._ranks.first
-        state = {k: self.engine.add_up(v if first else np.zeros_like(v)) for k, v in own.items()}
+    def _agree(self) -> None:
+        """Take the first process's state: batch norm's statistics are of each one's own shard.
+
+        Every process comes here at the same points. `state()` itself asks nobody: only the first one writes.
+        """
+        first = self._ranks.first
+        state = {
+            key: self.engine.add_up(value if first else np.zeros_like(value))
+            for key, value in self.engine.state().items()
+        }
         if not first:
             self.engine.load_state(state)
-        return state

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,9 @@ from zoo.train.learner import HeadLearner, Learner, NetworkLearner, preprocessed
 from zoo.train.lock import only_run_in
 from zoo.train.logs import LogFormat, check_log
 from zoo.train.loop import CHECKPOINT_SECONDS, Plan, run
+from zoo.train.ranks import RankLearner, Ranks, check_agreement, join, ranks_of
 
+ALONE = Ranks()
 SMALL_VOCABULARY = 8000
 """Entries of a tokenizer that is trained here: more would hardly be seen in a data set of labelled texts."""
 
@@ -68,11 +71,16 @@ def fit(
     check_examples(train, recipe)
     check_log(log, run_dir)
     augmentation(recipe.augment, engine.preprocess, seed=recipe.seed)  # refuses what a text model cannot have
-    with only_run_in(run_dir):
+    ranks = ranks_of(os.environ)
+    join(engine, ranks)
+    kept_in = run_dir if ranks.first else None  # one process writes
+    with only_run_in(kept_in):
         resumed = _resumed(run_dir, resume=resume)
         return _fit(
             engine, train, validation, recipe, resumed,
-            settings=Settings(run_dir, override, checkpoint_seconds, progress, tuple(log)),
+            settings=Settings(
+                kept_in, override, checkpoint_seconds, progress and ranks.first, tuple(log) if ranks.first else ()
+            ),
             cached=None if cache is None else Cached(cache, model_id, versions or {}),
         )  # fmt: skip
 
@@ -115,6 +123,8 @@ def _fit(
     identity = _identity(engine, preprocess, key, train, validation)
     if resumed is not None:
         checkpoints.check_resumable(resumed, recipe, identity, override=settings.override)
+    ranks = ranks_of(os.environ)
+    check_agreement(engine, ranks, recipe, identity, resumed and resumed.step)
     engine.preprocess = preprocess
     engine.set_trainable(trainable)
     plan = Plan(
@@ -130,7 +140,7 @@ def _fit(
         settings.log,
     )
     if key is None or cached is None:
-        return run(network_learner(engine, train, validation, recipe), recipe, plan, resumed)
+        return run(network_learner(engine, train, validation, recipe, ranks), recipe, plan, resumed)
     graph = functools.cache(
         lambda: backbone_graph(engine, key, model_id=cached.model_id, versions=cached.versions)
     )
@@ -235,13 +245,15 @@ def _identity(
     }
 
 
-def network_learner(engine: Engine, train: Dataset, validation: Dataset | None, recipe: Recipe) -> Learner:
-    return NetworkLearner(
-        engine,
-        preprocessed(train.inputs, engine.preprocess, augment=recipe.augment, seed=recipe.seed),
-        None if validation is None else preprocessed(validation.inputs, engine.preprocess),
-        validation_size=0 if validation is None else len(validation),
-    )
+def network_learner(
+    engine: Engine, train: Dataset, validation: Dataset | None, recipe: Recipe, ranks: Ranks = ALONE
+) -> Learner:
+    decoded = preprocessed(train.inputs, engine.preprocess, augment=recipe.augment, seed=recipe.seed)
+    held = None if validation is None else preprocessed(validation.inputs, engine.preprocess)
+    size = 0 if validation is None else len(validation)
+    if ranks.alone:
+        return NetworkLearner(engine, decoded, held, validation_size=size)
+    return RankLearner(engine, decoded, held, validation_size=size, ranks=ranks)
 
 
 def _fit_head_of(
