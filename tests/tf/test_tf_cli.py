@@ -76,6 +76,27 @@ def test_depth_that_the_network_has_not(capsys: Capture) -> None:
     fails(capsys, "Depth that the network has not (Keras)", arguments, code=2, says=says)
 
 
+def test_device_that_is_not_there(capsys: Capture) -> None:
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is one here")
+    arguments = [
+        "train",
+        "tf:mobilenet_v1_0.25_128",
+        "photos",
+        "--weights",
+        "none",
+        "--device",
+        "cuda",
+        "-o",
+        "runs/mine",
+    ]
+    says = ["device 'cuda': TensorFlow has cpu here", "Leave the device out to compute on the CPU"]
+    fails(capsys, "Device that is not there (Keras)", arguments, code=2, says=says)
+    assert not Path("runs").exists()
+
+
 def test_weights_that_lack_a_layer(capsys: Capture) -> None:
     import h5py
     import keras

@@ -108,6 +108,31 @@ def test_sizes_and_depths_that_there_are_not(capsys: Capture, case: str) -> None
     assert not Path("runs").exists()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one here")
+def test_device_that_is_not_there(capsys: Capture) -> None:
+    arguments = [
+        "train",
+        "torch:squeezenet1_1",
+        "photos",
+        "--weights",
+        "none",
+        "--device",
+        "cuda",
+        "-o",
+        "runs/mine",
+    ]
+    says = ["torch cannot use the device 'cuda' here", "Leave the device out to compute on the CPU"]
+    fails(
+        capsys,
+        "Device that is not there (torch)",
+        arguments,
+        code=2,
+        says=says,
+        theirs=r"(?<=here: ).*(?=\. Leave)",
+    )
+    assert not Path("runs").exists()
+
+
 def test_weights_file_missing(capsys: Capture) -> None:
     arguments = [*TRAIN, "--weights", "nowhere.pth"]
     fails(capsys, "Weights file that is not there", arguments, code=2, says=["nowhere.pth"])

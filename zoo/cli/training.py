@@ -70,6 +70,7 @@ def train_command(
     weights: Annotated[str, typer.Option(help="default, none (random), or a file or folder.")] = "default",
     depth: Annotated[int | None, typer.Option(min=0, help="Keep the first units only.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Input pixels a side.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu (the default) or cuda.")] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,
@@ -89,7 +90,7 @@ def train_command(
     use_threads(threads if threads is not None or not resume else recorded_threads(output))
     parts = source.open(data_kind(name))
     model = _fresh(
-        name, weights, depth, size, classes=len(parts[0].classes), seed=recipe.seed, partial=partial
+        name, weights, depth, size, device, classes=len(parts[0].classes), seed=recipe.seed, partial=partial
     )
     model.freeze(frozen)
     history = model.fit(
@@ -112,6 +113,7 @@ def _fresh(
     weights: str,
     depth: int | None,
     size: int | None,
+    device: str | None,
     *,
     classes: int,
     seed: int,
@@ -121,7 +123,14 @@ def _fresh(
     from zoo import backbone
 
     return backbone.get(
-        name, weights=weights, num_classes=classes, depth=depth, seed=seed, size=size, partial=partial
+        name,
+        weights=weights,
+        num_classes=classes,
+        depth=depth,
+        seed=seed,
+        size=size,
+        device=device,
+        partial=partial,
     )
 
 
