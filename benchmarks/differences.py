@@ -62,9 +62,9 @@ def report(weights: Path, photos: Path) -> str:
         "epsilon",
     ]
     text = (
-        "## Where the frameworks differ\n\n`python benchmarks/differences.py`: MobileNet v1 with TensorFlow's padding of "
-        f"strided convolutions and with torch's, the same real weights, {count} photographs: the largest change of a "
-        f"photograph's logits is {change:.2f} of their spread (median), the top-1 is the same for {same:.0%}."
+        "## Where the frameworks differ\n\n`python benchmarks/differences.py`: MobileNet v1 with TensorFlow's padding "
+        f"of strided convolutions and with torch's, the same real weights, {count} photographs: the largest change of "
+        f"a photograph's logits is {change:.2f} of their spread (median), the top-1 is the same for {same:.0%}."
     )
     return f"{text}\n\n{table(header, rows)}\n\n{machine_line('torch', 'transformers')}"
 
