@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,28 @@ class InferenceInBfloat16(ToyEngine):
         return _bfloat16(logits).astype(np.float32) if self.mixed else logits
 
 
+class LoadingForgetsSlots(ToyEngine):
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        super().load_state(state)
+        self._optimizer.slots.clear()
+
+
+class PhaseKeepsTheOptimizer(ToyEngine):
+    begun = False
+
+    def start_training(self, recipe: Recipe) -> None:
+        before = self._optimizer.state() if self.begun else None
+        super().start_training(recipe)
+        self.begun = True
+        if before is not None:
+            self._optimizer.load_state(before)
+
+
+class NumericsOfTheMoment(ToyEngine):
+    def numerics(self) -> dict[str, str]:
+        return {"seconds": str(time.perf_counter())}
+
+
 class GradientGoesUp(ToyEngine):
     def train_step(self, batch: Batch, targets: Array, *, lr: Mapping[str, float], **named: Any) -> float:
         return super().train_step(batch, targets, lr={k: -v for k, v in lr.items()}, **named)
@@ -291,6 +314,9 @@ FAULTS: dict[type[ToyEngine], str] = {
     PrecisionIgnored: "test_bfloat16_is_for_the_step_alone",
     WeightsInBfloat16: "test_bfloat16_is_for_the_step_alone",
     InferenceInBfloat16: "test_bfloat16_is_for_the_step_alone",
+    LoadingForgetsSlots: "test_other_weights_are_looked_through",
+    PhaseKeepsTheOptimizer: "test_a_phase_starts_anew",
+    NumericsOfTheMoment: "test_numerics_are_text_and_stay",
     NothingIsClipped: "test_clip_norm_is_global",
     DrawsFromTheClock: "test_same_seed_same_training",
     DropoutFromOneStream: "test_resume_is_bit_identical",

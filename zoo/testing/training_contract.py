@@ -1,4 +1,4 @@
-"""The part of the contract on how a step may be computed: in micro batches, in bfloat16, and still one step."""
+"""The part of the contract on steps that a longer training needs: in micro batches, in bfloat16, in phases."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from zoo.errors import InputError
 from zoo.testing.helpers import Case, changed, softmax_loss, targets_for, train
 
 STEPS, LR, TOLERANCE = 3, 0.05, 1e-5
+ADAM = Recipe(optimizer="adam", lr=0.01, weight_decay=0.01)
 WHOLE = Recipe(optimizer="sgd", lr=LR, momentum=0.9, weight_decay=0.01)
 
 
@@ -65,6 +66,43 @@ class TrainingContract:
         assert not changed(mixed.state(), again.state()), "a resumed run went another way"
         fresh.load_state(mixed.state())
         assert fresh.logits(batch).tobytes() == mixed.logits(batch).tobytes(), "inference in bfloat16"
+
+    def test_other_weights_are_looked_through(self, case: Case) -> None:
+        """Weights that are put in, judged and taken out again between two steps (an average) leave no trace."""
+        plain, looked = case.engine(), case.engine()
+        batch = case.batch(plain)
+        for engine in (plain, looked):
+            train(engine, batch, recipe=ADAM, steps=2)
+        state = looked.state()
+        looked.load_state({k: v * v.dtype.type(0.5) if v.dtype.kind == "f" else v for k, v in state.items()})
+        assert changed({"": looked.logits(batch)}, {"": plain.logits(batch)}), (
+            "other weights, the same logits"
+        )
+        looked.load_state(state)
+        for engine in (plain, looked):
+            train(engine, batch, recipe=ADAM, steps=2, start=False)
+        assert not changed(plain.state(), looked.state()), "the look left a trace in the weights"
+        assert not changed(plain.training_state(), looked.training_state()), "or in the optimizer"
+
+    def test_a_phase_starts_anew(self, case: Case) -> None:
+        """The head first, then all: the second phase goes as in an engine that has just been given the weights."""
+        phased, fresh = case.engine(), case.engine(seed=9)
+        batch, second = case.batch(phased), dataclasses.replace(ADAM, seed=5)
+        phased.set_trainable(())
+        train(phased, batch, recipe=ADAM, steps=2)
+        fresh.load_state(phased.state())
+        for engine in (phased, fresh):
+            engine.set_trainable(engine.blocks)
+            train(engine, batch, recipe=second, steps=2)
+        assert not changed(phased.state(), fresh.state()), "the phase before is still in the optimizer"
+
+    def test_numerics_are_text_and_stay(self, case: Case) -> None:
+        """Names and values that a checkpoint keeps; training does not change them."""
+        engine = case.engine()
+        before = engine.numerics()
+        assert all(isinstance(part, str) for pair in before.items() for part in pair)
+        train(engine, case.batch(engine), steps=1)
+        assert engine.numerics() == before == case.engine().numerics()
 
 
 def _all_bfloat16(values: Array) -> bool:
