@@ -48,6 +48,11 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/export.py --record
 	$(BIN)/python benchmarks/preprocessing.py --record
 	$(BIN)/python benchmarks/memory.py --record
+	$(BIN)/python benchmarks/frozen.py --record
+	$(BIN)/python benchmarks/pipeline.py --record
+	$(BIN)/python benchmarks/layout.py --record
+	$(BIN)/python benchmarks/trajectory.py --record
+	$(BIN)/python benchmarks/kill.py --record
 
 # Is every model what it claims to be? An hour or two; goes on where it stopped.
 parity: $(STAMP)
