@@ -1,0 +1,124 @@
+"""What `zoo.tune` and `zoo.curve` share: the data in their parts, where work lies, a worker that is asked for runs."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo import registry
+from zoo.choose import spool
+from zoo.choose.parts import TEST_FRACTION, DataOptions
+from zoo.choose.subsets import limited
+from zoo.data import Dataset, find_parts, split
+from zoo.errors import DataError, WorkerError
+from zoo.process import Worker
+
+WORK = "work"
+LEAST = 4
+"""Training examples of each class: fewer cannot be split into what is fitted and what validates."""
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+
+@dataclass(frozen=True)
+class Materials:
+    """train: fitted on, validation carved out of it; judged: looked at by finished runs alone, to judge them."""
+
+    train: Dataset
+    judged: Dataset
+    judged_on: str
+
+    def facts(self) -> dict[str, Any]:
+        """What is known of the data, for the question that a journal opens with."""
+        return {
+            "training data": self.train.fingerprint(),
+            "judged data": self.judged.fingerprint(),
+            "classes": list(self.train.classes),
+        }
+
+
+def open_materials(
+    data: Any, test: Any, *, options: DataOptions, limit: int | None, seed: int
+) -> Materials:
+    """Judged on `test`, or the data's validation part, or its test part, or else on a fifth held out by seed.
+
+    limit: train on so many examples, each class in proportion. Raises DataError, InputError.
+    """
+    given = find_parts(data)
+    train = options.open(given.to_train())
+    held = find_parts(test).to_judge("test") if test is not None else given.validation
+    held = given.test if held is None else held
+    if held is not None:
+        judged = options.open(held, train.classes)
+        where = f"the {len(judged)} examples of {judged.source}"
+    else:
+        train, judged = split(train, TEST_FRACTION, seed=seed)
+        where = f"{len(judged)} examples held out of {train.source}"
+    train = train.subset(limited(train.targets, limit, seed=seed))
+    _enough(train)
+    return Materials(train, judged, where)
+
+
+def _enough(train: Dataset) -> None:
+    counts = np.bincount(train.targets, minlength=len(train.classes))
+    if (fewest := int(counts.min())) < LEAST:
+        raise DataError(
+            f"class {train.classes[int(counts.argmin())]!r} has {fewest} training examples, and {LEAST} are needed "
+            "to fit on some and validate on others: add examples of it, or leave the class out"
+        )
+
+
+@contextlib.contextmanager
+def workshop(folder: Path | None, materials: Materials) -> Iterator[Path]:
+    """A folder with the data as a worker reads it: in `folder`, to be found again, or a temporary one."""
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zoo-work-")))
+        else:
+            work = folder / WORK
+            work.mkdir(parents=True, exist_ok=True)
+        spool.write(materials.train, work, "train")
+        spool.write(materials.judged, work, "judged")
+        yield work
+
+
+@dataclass
+class Bench:
+    """One model in its framework's worker process, which is started when it is first asked, and again after a crash."""
+
+    model: str
+    work: Path
+    threads: int | None = None
+    _worker: Worker | None = field(default=None, init=False)
+
+    def ask(self, what: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """Call a function of `zoo.choose.trial`. Raises what it raises; WorkerError where the process ends."""
+        if self._worker is None or not self._worker.alive:
+            settings = {} if self.threads is None else dict.fromkeys(THREAD_SETTINGS, str(self.threads))
+            self._worker = Worker(registry.resolve(self.model).framework, env=settings)
+        common = {"model": self.model, "folder": str(self.work)}
+        return self._worker.call(f"zoo.choose.trial:{what}", {**common, **(arguments or {})})
+
+    def run(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """A training run; a crash is one that failed, and the next gets a new process."""
+        try:
+            result: dict[str, Any] = self.ask("run", arguments)
+        except WorkerError as error:
+            return {"failed": str(error).splitlines()[0], "seconds": 0.0}
+        return result
+
+    def close(self) -> None:
+        """End the process."""
+        if self._worker is not None:
+            self._worker.close()
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
