@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zoo.calibration import Calibration
     from zoo.cards import Budget, Cost, ImagePreprocess, ModelCard, Recipe, TextPreprocess
     from zoo.catalogue import list_models
-    from zoo.choose import Selection, benchmark, compare, select
+    from zoo.choose import Curve, Selection, Tuning, benchmark, compare, curve, select, tune
     from zoo.errors import ZooError
     from zoo.graph import OnnxModel
     from zoo.mismatch import CheckReport, check
@@ -27,6 +27,7 @@ __all__ = [
     "Calibration",
     "CheckReport",
     "Cost",
+    "Curve",
     "History",
     "ImagePreprocess",
     "ModelCard",
@@ -35,15 +36,18 @@ __all__ = [
     "Recipe",
     "Selection",
     "TextPreprocess",
+    "Tuning",
     "ZooError",
     "benchmark",
     "check",
     "compare",
+    "curve",
     "errors",
     "get",
     "list_models",
     "load",
     "select",
+    "tune",
     "wrap",
 ]
 
@@ -52,7 +56,7 @@ _HOMES = {
     "zoo.calibration": ("Calibration",),
     "zoo.cards": ("Budget", "Cost", "ImagePreprocess", "ModelCard", "Recipe", "TextPreprocess"),
     "zoo.catalogue": ("list_models",),
-    "zoo.choose": ("Selection", "benchmark", "compare", "select"),
+    "zoo.choose": ("Curve", "Selection", "Tuning", "benchmark", "compare", "curve", "select", "tune"),
     "zoo.errors": ("ZooError",),
     "zoo.graph": ("OnnxModel",),
     "zoo.mismatch": ("CheckReport", "check"),

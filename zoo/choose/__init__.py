@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from zoo.choose.bench import benchmark as benchmark
     from zoo.choose.comparison import Comparison as Comparison
     from zoo.choose.comparison import compare as compare
+    from zoo.choose.curving import CURVE_COLUMNS as CURVE_COLUMNS
+    from zoo.choose.curving import Curve as Curve
+    from zoo.choose.labels import curve as curve
     from zoo.choose.limits import describe as describe
     from zoo.choose.limits import parse_limit as parse_limit
     from zoo.choose.pipeline import select as select
@@ -23,11 +26,17 @@ if TYPE_CHECKING:
     from zoo.choose.rows import Row as Row
     from zoo.choose.rows import markdown as markdown
     from zoo.choose.selection import Selection as Selection
+    from zoo.choose.tuner import tune as tune
+    from zoo.choose.tuning import TUNING_COLUMNS as TUNING_COLUMNS
+    from zoo.choose.tuning import Tuning as Tuning
 
 _WHERE = {
     "benchmark": "bench",
     "Comparison": "comparison",
     "compare": "comparison",
+    "curve": "labels",
+    "CURVE_COLUMNS": "curving",
+    "Curve": "curving",
     "describe": "limits",
     "parse_limit": "limits",
     "select": "pipeline",
@@ -37,6 +46,9 @@ _WHERE = {
     "Row": "rows",
     "markdown": "rows",
     "Selection": "selection",
+    "tune": "tuner",
+    "TUNING_COLUMNS": "tuning",
+    "Tuning": "tuning",
 }
 __all__ = list(_WHERE)
 
@@ -47,7 +59,7 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
     except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] in ("sklearn", "threadpoolctl", "pandas"):
+        if error.name and error.name.partition(".")[0] in ("sklearn", "scipy", "threadpoolctl", "pandas"):
             raise FrameworkMissingError(
                 f"zoo.{name} needs scikit-learn, which is not installed (no module {error.name!r}): "
                 "pip install 'backbone-zoo[train]'"

@@ -5,9 +5,11 @@ data with its structure destroyed (or, of the last, for a network that never was
 needs no table of other data sets. None is a distance between data sets in the mathematical sense.
 
 1. Batch norm keeps mean and variance of what each channel saw in pretraining. The user's batches, sent through
-   the same way (normalised by their own statistics), have others: symmetric Kullback-Leibler divergence of the
-   two Gaussians, the mean over channels and layers (Li et al. 2017, AdaBN), against that of the same
-   photographs with their pixels shuffled. Says how the inputs look, nothing of the labels.
+   the same way (normalised by their own statistics), have others: how far the two Gaussians of a channel are
+   apart, the mean over channels and layers (Li et al. 2017, AdaBN, who take the symmetric Kullback-Leibler
+   divergence; here the squared Hellinger distance, since one channel that falls silent makes that one
+   infinite), against that of the same photographs with their pixels shuffled. Says how the inputs look,
+   nothing of the labels.
 2. A tokenizer was made from the pretraining texts: what it knows is one piece, what it does not falls apart
    (fertility: Rust et al. 2021). Pieces a word beyond the first, against the same words with their letters
    shuffled; a word it cannot write at all counts as its letters. Says how words are spelt, nothing of what is said.
@@ -148,12 +150,13 @@ def _step(engine: Engine, batch: Batch) -> None:
 
 
 def divergence(first: Mapping[str, Array], second: Mapping[str, Array], keys: list[tuple[str, str]]) -> float:
-    """Symmetric Kullback-Leibler divergence of Gaussians, the mean over channels, then over layers; >= 0."""
+    """Squared Hellinger distance of Gaussians, in [0, 1], the mean over channels, then over layers."""
     layers = []
     for mean, var in keys:
         v1, v2 = first[var].astype(np.float64) + EPS, second[var].astype(np.float64) + EPS
         apart = (first[mean].astype(np.float64) - second[mean]) ** 2
-        layers.append(float(np.mean((v1 / v2 + v2 / v1 + apart * (1 / v1 + 1 / v2)) / 2 - 1)))
+        shared = np.sqrt(2 * np.sqrt(v1 * v2) / (v1 + v2)) * np.exp(-apart / (4 * (v1 + v2)))
+        layers.append(float(np.mean(1 - shared)))
     return float(np.mean(layers))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from zoo import registry
 from zoo.choose import spool
+from zoo.choose.journal import Journal
 from zoo.choose.parts import TEST_FRACTION, DataOptions
 from zoo.choose.subsets import limited
 from zoo.data import Dataset, find_parts, split
@@ -42,9 +43,7 @@ class Materials:
         }
 
 
-def open_materials(
-    data: Any, test: Any, *, options: DataOptions, limit: int | None, seed: int
-) -> Materials:
+def open_materials(data: Any, test: Any, *, options: DataOptions, limit: int | None, seed: int) -> Materials:
     """Judged on `test`, or the data's validation part, or its test part, or else on a fifth held out by seed.
 
     limit: train on so many examples, each class in proportion. Raises DataError, InputError.
@@ -85,6 +84,13 @@ def workshop(folder: Path | None, materials: Materials) -> Iterator[Path]:
         spool.write(materials.train, work, "train")
         spool.write(materials.judged, work, "judged")
         yield work
+
+
+def kept(journal: Journal, folder: Path | None) -> str:
+    """What an interrupted experiment says."""
+    if folder is None:
+        return "nothing was kept, because no folder was given"
+    return f"{len(journal)} finished steps are kept in {folder}: the same command with --resume goes on from there"
 
 
 @dataclass

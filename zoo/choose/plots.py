@@ -84,9 +84,7 @@ def curve(found: Curve) -> Plot:
         drawn = [points[0].labels * 2 ** (i / 4) for i in range(200)]
         drawn = [n for n in drawn if n <= found.doubled]
         values = tuple(1 - line.fit.error(n) for n in drawn)
-        series.append(
-            Series(f"{line.model}, fitted", tuple(drawn), values, line="dash", colour=number)
-        )
+        series.append(Series(f"{line.model}, fitted", tuple(drawn), values, line="dash", colour=number))
     return Plot("Labels or a bigger model?", "labels", "accuracy", tuple(series))
 
 
@@ -121,7 +119,10 @@ def html(plot: Plot) -> str:
             line={"dash": series.line or "solid", "color": _colour(series)}, **bars,
         )  # fmt: skip
     figure.update_layout(
-        title=plot.title, xaxis={"title": plot.x, "type": "log"}, yaxis={"title": plot.y}, template="plotly_white"
+        title=plot.title,
+        xaxis={"title": plot.x, "type": "log"},
+        yaxis={"title": plot.y},
+        template="plotly_white",
     )
     page: str = figure.to_html(include_plotlyjs=True, full_html=True)
     return page
@@ -193,7 +194,9 @@ def _axes(plot: Plot, frame: Frame) -> str:
         found.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
     middle = (TOP + bottom) / 2
     found.append(f'<text x="{LEFT}" y="20" font-size="14">{escape(plot.title)}</text>')
-    found.append(f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 12}" text-anchor="middle">{escape(plot.x)}</text>')
+    found.append(
+        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 12}" text-anchor="middle">{escape(plot.x)}</text>'
+    )
     turned = f'transform="rotate(-90 16 {middle:.0f})" text-anchor="middle"'
     found.append(f'<text x="16" y="{middle:.0f}" {turned}>{escape(plot.y)}</text>')
     return "".join(found)

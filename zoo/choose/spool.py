@@ -10,6 +10,7 @@ from PIL import Image
 
 from zoo.data import Dataset, Input
 from zoo.data.dataset import EncodedImage
+from zoo.engine import Array
 from zoo.errors import DataError
 from zoo.files import atomic_file
 
@@ -61,7 +62,7 @@ def _written(item: Input, stem: Path, number: int) -> str:
     return str(path.absolute())
 
 
-def _save(item: Image.Image | np.ndarray, path: Path, number: int) -> None:  # type: ignore[type-arg]
+def _save(item: Image.Image | Array, path: Path, number: int) -> None:
     if isinstance(item, Image.Image):
         if item.mode not in AS_PNG:
             raise DataError(f"image {number} has mode {item.mode}: convert it first, image.convert('RGB')")

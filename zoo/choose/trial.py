@@ -155,8 +155,8 @@ def run(
 
 def carve(data: Dataset, seed: int) -> tuple[Array, Array]:
     """Positions (to fit on, to validate on), stratified, by seed."""
-    numbered = dataclasses.replace(data, inputs=list(range(len(data))))
-    rest, part = split(numbered, VALIDATION_FRACTION, seed=seed)
+    numbers: Any = list(range(len(data)))  # in place of the inputs: where each example went
+    rest, part = split(dataclasses.replace(data, inputs=numbers), VALIDATION_FRACTION, seed=seed)
     return np.array(rest.inputs), np.array(part.inputs)
 
 

@@ -13,7 +13,7 @@ from zoo.choose.distance import LINE, Distance
 from zoo.choose.paired import Verdict
 from zoo.files import atomic_file
 
-COLUMNS = ("setting", "blocks", "accuracy", "by seed", "seconds a run", "why")
+TUNING_COLUMNS = ("setting", "blocks", "accuracy", "by seed", "seconds a run", "why")
 FILE = "tune.json"
 
 
@@ -35,7 +35,7 @@ class ArmRow:
         return sum(self.accuracies) / len(self.accuracies)
 
     def cells(self, why: str) -> tuple[str, ...]:
-        """Texts in the order of COLUMNS."""
+        """Texts in the order of TUNING_COLUMNS."""
         if self.left_out is not None or not self.accuracies:
             return self.arm.key, str(self.blocks), "", "", "", f"left out: {self.left_out}"
         spread = f"{min(self.accuracies):.3f}-{max(self.accuracies):.3f}"
@@ -64,7 +64,7 @@ class Tuning:
         return next(row for row in self.rows if row.arm == arm)
 
     def table(self) -> list[tuple[str, ...]]:
-        """Cells of every finalist, in the order of COLUMNS."""
+        """Cells of every finalist, in the order of TUNING_COLUMNS."""
         return [row.cells("the pick" if row.arm == self.best else "") for row in self.rows]
 
     def summary(self) -> str:
@@ -83,7 +83,9 @@ class Tuning:
         if self.distance is None:
             return "Distance to the pretraining data: no figure (no batch norm, no tokenizer of its own, no probe)."
         found = self.distance
-        claim = "similar data, so the head alone is enough" if found.similar else "different data, so all layers"
+        claim = (
+            "similar data, so the head alone is enough" if found.similar else "different data, so all layers"
+        )
         held = predicted(found, self.verdicts)
         end = {True: "as measured", False: "which is not what was measured", None: "which stays open"}[held]
         return (

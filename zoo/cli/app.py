@@ -41,6 +41,7 @@ GROUPS = {
     "costs": ("bench", "compare"),
     "selecting": ("select",),
     "caching": ("cache",),
+    "tuning": ("tune", "curve"),
 }
 registered: set[str] = set()
 

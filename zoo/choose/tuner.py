@@ -21,7 +21,7 @@ from zoo.choose import journal as journals
 from zoo.choose import plots
 from zoo.choose.arms import OPTIMIZERS, PARTS, Arm, make_arms, trained_blocks
 from zoo.choose.distance import Distance
-from zoo.choose.experiment import Bench, Materials, open_materials, workshop
+from zoo.choose.experiment import Bench, Materials, kept, open_materials, workshop
 from zoo.choose.finals import choose_finalists, pick, rank, score, verdicts
 from zoo.choose.halving import Rung, Score, promote, rungs
 from zoo.choose.journal import Journal
@@ -60,42 +60,41 @@ def tune(
 ) -> Tuning:
     """Train the head, the last third of the blocks or all layers? By SGD, Adam or AdamW? Measured, with intervals.
 
-    name: a model's id.  test: what the verdicts are judged on; without it the data's validation part, else its
-    test part, else a fifth held out.  learning_rates: for every setting; None: `zoo.choose.arms.RATES`.
-    epochs: of a full run.  seeds: runs of each finalist.  tolerance: the largest gap that can be a tie.
-    limit: train on so many examples.  out: gets the journal, tune.json, plots, and the pick's run in `best`,
-    which `zoo.load` reads; resume goes on with the run in it.
+    name: an id.  test: judges the verdicts; without it the data's validation part, else its test part, else a
+    fifth held out.  learning_rates: for every setting; None: `zoo.choose.arms.RATES`.  epochs: of a full run.
+    seeds: runs of each finalist.  tolerance: the largest gap that can be a tie.  limit: train on so many examples.
+    out: gets journal, tune.json, plots, and the pick's run in `best` (see `zoo.load`); resume goes on in it.
     Raises InputError, DataError, FrameworkError, WeightsError, TrainingError (nothing trained), StorageError.
     """
     _check(epochs=epochs, seeds=seeds, tolerance=tolerance)
     arms = make_arms(parts, optimizers, learning_rates)
-    model = str(registry.resolve(name))
-    found = open_materials(data, test, options=DataOptions(text, label, on_error), limit=limit, seed=seed)
-    folder = None if out is None else Path(out)
-    question = {
-        "command": "tune", "model": model, **found.facts(), "settings": [arm.key for arm in arms],
-        "epochs": epochs, "batch_size": batch_size, "seed": seed,
-    }  # fmt: skip
-    settings = {"seeds": seeds, "tolerance": tolerance, "threads": threads, "limit": limit}
+    model, options = str(registry.resolve(name)), DataOptions(text, label, on_error)
+    found = open_materials(data, test, options=options, limit=limit, seed=seed)
+    asked = {"command": "tune", "model": model, **found.facts(), "settings": [arm.key for arm in arms]}
+    asked |= {"epochs": epochs, "batch_size": batch_size, "seed": seed}
+    rest = {"seeds": seeds, "tolerance": tolerance, "threads": threads, "limit": limit}
+    return _experiment(found, arms, asked, rest, None if out is None else Path(out), resume, progress)
+
+
+def _experiment(
+    found: Materials,
+    arms: list[Arm],
+    question: dict[str, Any],
+    rest: dict[str, Any],
+    folder: Path | None,
+    resume: bool,
+    progress: Say | None,
+) -> Tuning:
     with (
         journals.opened(folder, question, resume=resume) as journal,
         workshop(folder, found) as work,
-        Bench(model, work, threads) as bench,
+        Bench(question["model"], work, rest["threads"]) as bench,
     ):
-        run = _Run(found, arms, question | settings, journal, bench, folder, progress or (lambda text: None))
+        run = _Run(found, arms, question | rest, journal, bench, folder, progress or (lambda text: None))
         try:
             return run.go()
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt(kept(journal, folder)) from interrupt
-
-
-def kept(journal: Journal, folder: Path | None) -> str:
-    """What an interrupted experiment says."""
-    if folder is None:
-        return "nothing was kept, because no folder was given"
-    return (
-        f"{len(journal)} finished steps are kept in {folder}: the same command with --resume goes on from there"
-    )
 
 
 def _check(*, epochs: int, seeds: int, tolerance: float) -> None:
@@ -195,7 +194,14 @@ class _Run:
         return result
 
     def _train(
-        self, title: str, arm: Arm, epochs: int, seed: int, *, judge: bool = False, save_to: Path | None = None
+        self,
+        title: str,
+        arm: Arm,
+        epochs: int,
+        seed: int,
+        *,
+        judge: bool = False,
+        save_to: Path | None = None,
     ) -> dict[str, Any]:
         self.say(f"{title}: {arm.key}")
         recipe = arm.recipe(epochs=epochs, batch_size=self.settings["batch_size"], seed=seed)
@@ -280,7 +286,9 @@ class _Run:
         ]
         edges = [arm.key for arm in finalists if self._at_edge(arm)]
         if edges:
-            notes.append(f"At the end of the learning rates tried, better ones may lie beyond: {', '.join(edges)}.")
+            notes.append(
+                f"At the end of the learning rates tried, better ones may lie beyond: {', '.join(edges)}."
+            )
         return notes
 
     def _at_edge(self, arm: Arm) -> bool:
