@@ -33,13 +33,17 @@ VALIDATION_FRACTION = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """A network with a fresh head, the state it is put back to, and the data."""
+    """A network with a fresh head, the state it is put back to, and the data.
+
+    taught: its tokenizer was made here, from the training part, for want of one.
+    """
 
     model: backbone.Backbone
     train: Dataset
     judged: Dataset
     initial: dict[str, Array]
     folder: Path
+    taught: bool
 
     def fresh(self, last: int, seed: int) -> backbone.Backbone:
         """As loaded, with a head drawn from `seed` and the last so many blocks free."""
@@ -74,12 +78,13 @@ def bench(model: str, folder: str) -> Bench:
     loaded = backbone.get(model, num_classes=len(train.classes))
     if loaded.kind != train.kind:
         raise InputError(f"{model} reads {loaded.kind}s, and {train.source} holds {train.kind}s")
-    preprocess = loaded.preprocess
+    preprocess, taught = loaded.preprocess, False
     if isinstance(preprocess, TextPreprocess) and preprocess.tokenizer is None:
+        taught = True
         texts = [str(text) for text in train.inputs]
         size = min(preprocess.vocab_size, SMALL_VOCABULARY)
         loaded.preprocess = dataclasses.replace(preprocess, tokenizer=train_tokenizer(texts, vocab_size=size))
-    return Bench(loaded, train, judged, loaded.state(), Path(folder))
+    return Bench(loaded, train, judged, loaded.state(), Path(folder), taught)
 
 
 def describe(model: str, folder: str) -> dict[str, Any]:
@@ -95,8 +100,10 @@ def describe(model: str, folder: str) -> dict[str, Any]:
 
 
 def measure_distance(model: str, folder: str, seed: int) -> dict[str, Any] | None:
-    """`zoo.choose.distance.measure` of the training part."""
+    """`zoo.choose.distance.measure` of the training part, or None where nothing was learned before it."""
     found = bench(model, folder)
+    if found.taught or found.model.id.weights == "none":
+        return None
     found.fresh(len(found.model.blocks), seed)
     try:
         result = distance.measure(found.model, found.train, seed=seed)

@@ -81,7 +81,10 @@ class Tuning:
     def rule_of_thumb(self) -> str:
         """The distance, what 'similar data: the last layer; different data: all layers' says, and whether it held."""
         if self.distance is None:
-            return "Distance to the pretraining data: no figure (no batch norm, no tokenizer of its own, no probe)."
+            return (
+                "Distance to the pretraining data: no figure, for want of pretraining (random weights, a tokenizer "
+                "made here) or of examples to probe on."
+            )
         found = self.distance
         claim = (
             "similar data, so the head alone is enough" if found.similar else "different data, so all layers"
