@@ -26,6 +26,7 @@ from zoo.choose.journal import FILE
 from zoo.data import Dataset, open_data, prepare, train_tokenizer
 from zoo.errors import DataError, InputError
 from zoo.testing.toy import ToyEngine, installed
+from zoo.train import fit_head
 
 Capture = pytest.CaptureFixture[str]
 TUNE = ["tune", "toy:tiny", "photos", "--epochs", "3", "--seeds", "2", "-o", "runs/tune"]
@@ -104,7 +105,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end() -> None:
     subprocess.run([*tune, "runs/tune", "--resume"], check=True, capture_output=True)
     ends = [json.loads(Path(f"runs/{name}/tune.json").read_text()) for name in ("whole", "tune")]
     assert timeless(ends[0]) == timeless(ends[1])
-    keys = [json.loads(line).get("key") for line in path.read_text().splitlines()]
+    keys = [str(json.loads(line).get("key")) for line in path.read_text().splitlines()]
+    assert {key[-2:] for key in keys if key.startswith("final/")} == {"/1", "/2"}  # halving had seed 0
     assert len(set(keys)) == len(keys)  # nothing was done twice
 
 
@@ -231,6 +233,23 @@ def test_a_run_is_a_function_of_its_arguments(tmp_path: Path) -> None:
     trial.bench.cache_clear()
 
 
+def test_a_run_validates_on_a_part_that_it_does_not_fit(tmp_path: Path) -> None:
+    data = open_data("photos")
+    for name in ("train", "judged"):
+        spool.write(data, tmp_path, name)
+    fitted, held = trial.carve(data, 4)
+    assert sorted([*fitted, *held]) == list(range(50))
+    assert np.bincount(data.targets[held]).tolist() == [5, 5]
+    recipe = zoo.Recipe(epochs=2, seed=4)
+    said = trial.run("toy:tiny", str(tmp_path), 0, asdict(recipe))
+    rows = trial.bench("toy:tiny", str(tmp_path)).frozen[0]
+    *_, history = fit_head(rows[fitted], data.targets[fitted], recipe, num_classes=2,
+                           validation=(rows[held], data.targets[held]))  # fmt: skip
+    assert history.best_epoch is not None
+    assert said["validation_loss"] == history.epochs[history.best_epoch - 1]["validation_loss"]
+    trial.bench.cache_clear()
+
+
 def test_spooled_images_are_the_same_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     shapes = ((5, 4), (5, 4, 1), (5, 4, 3), (5, 4, 4))
@@ -266,7 +285,7 @@ def test_bad_questions_to_tune(capsys: Capture, case: str, change: dict[Any, str
         else:
             arguments += [key, value]
     fails(capsys, case, arguments, code=2, says=says)
-    assert not Path("runs/tune/tune.json").exists()
+    assert not Path("runs").exists()
 
 
 def test_a_class_with_too_few_examples_to_tune_on(capsys: Capture) -> None:

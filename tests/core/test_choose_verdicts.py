@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from zoo.choose.arms import Arm, make_arms, trained_blocks
 from zoo.choose.curving import analyse
@@ -13,7 +15,7 @@ from zoo.choose.finals import choose_finalists, pick, verdicts
 from zoo.choose.halving import Rung, Score, promote, rungs
 from zoo.choose.labels import make_sizes
 from zoo.choose.paired import Gap, Verdict, compare, kind_of, paired_gap
-from zoo.choose.power_law import fit
+from zoo.choose.power_law import EXPONENTS, fit
 from zoo.choose.subsets import limited, nested_order
 from zoo.choose.tuning import ArmRow, predicted
 from zoo.engine import Array
@@ -136,6 +138,20 @@ def test_examples_alone_would_be_too_narrow_an_interval() -> None:
     assert covered / 200 < 0.85
 
 
+def test_luck_by_seed_and_by_example_each_alone_give_students_interval() -> None:
+    """The formula's two ends, where the textbook's is known: t on S - 1, and on M - 1, degrees of freedom."""
+    won = np.array([9, 6, 7, 4])[:, None] > np.arange(10)[None, :]  # shares of .9, .6, .7, .4 a seed
+    rows = np.repeat(won, 4000, axis=1)[:, np.random.default_rng(0).permutation(40000)]
+    found = paired_gap(rows, np.zeros_like(rows))
+    shares = won.mean(axis=1)
+    half = student.ppf(0.975, 3) * shares.std(ddof=1) / 2
+    assert found.high - found.value == pytest.approx(half, rel=0.02)
+    columns = np.tile(np.random.default_rng(1).random(200) < 0.3, (4, 1))
+    found = paired_gap(columns, np.zeros_like(columns))
+    half = student.ppf(0.975, 199) * columns[0].std(ddof=1) / np.sqrt(200)
+    assert found.high - found.value == pytest.approx(half, rel=1e-6)
+
+
 def test_runs_that_agree_on_everything_leave_room_for_doubt() -> None:
     same = np.ones((3, 20), bool)
     gap = paired_gap(same, same)
@@ -232,6 +248,23 @@ def test_a_fit_recovers_what_made_the_errors() -> None:
     found = fit(sizes, errors[None], np.ones(6)).one(0)
     assert (found.a, found.c) == (pytest.approx(0.05, abs=1e-6), 0.5)
     assert found.error(6400) == pytest.approx(0.05 + 0.8 * 6400**-0.5)
+
+
+def test_no_curve_of_the_family_fits_better() -> None:
+    """Against a solver of non-negative least squares, at every exponent."""
+    rng = np.random.default_rng(0)
+    sizes, weights = [10, 20, 40, 80, 160], np.array([1.0, 2, 3, 4, 5])
+    errors = rng.uniform(0, 0.5, (20, 5)) * np.array([2, 1.5, 1, 0.5, 0.2])
+    found, root = fit(sizes, errors, weights), np.sqrt(weights)
+    for row in range(20):
+        curve = found.one(row)
+        loss = (weights * (errors[row] - [curve.error(n) for n in sizes]) ** 2).sum()
+        bases = [
+            np.stack([np.ones(5), (np.array(sizes) / 160) ** -c], axis=1) * root[:, None] for c in EXPONENTS
+        ]
+        assert loss == pytest.approx(
+            min(nnls(basis, root * errors[row])[1] ** 2 for basis in bases), rel=1e-6
+        )
 
 
 def test_a_flat_curve_is_flat_and_nothing_goes_below_0() -> None:

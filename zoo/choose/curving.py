@@ -17,6 +17,8 @@ from zoo.train import wilson_interval
 
 CURVE_COLUMNS = ("model", "params M", "labels", "accuracy", "95 %", "fitted")
 FILE, DRAWS = "curve.json", 1000
+WIDEST_END = 0.5
+"""A curve whose end lies within so much of the error of today, and no more, is told by the sizes."""
 
 
 @dataclass(frozen=True)
@@ -189,13 +191,15 @@ def _line(
         before = fit(sizes[:-1], errors[:, :-1], weights[:-1])
         foretold = gap(before.error(sizes[-1]))
     resamples = Fits(found.a[1:], found.b[1:], found.c[1:], found.scale)
+    end = interval(resamples.a)
+    told = resamples.identified and end[1] - end[0] <= WIDEST_END * float(errors[0, -1])
     return Line(
         *model,
         points=tuple(points),
         fit=found.one(0),
         doubling=gap(_doubling(found)),
-        end=interval(resamples.a),
-        identified=resamples.identified,
+        end=end,
+        identified=told,
         foretold=foretold,
     )
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from zoo import registry
+from zoo.cards import IMAGE_TASK
 from zoo.choose import spool
 from zoo.choose.journal import Journal
 from zoo.choose.parts import TEST_FRACTION, DataOptions
 from zoo.choose.subsets import limited
 from zoo.data import Dataset, find_parts, split
-from zoo.errors import DataError, WorkerError
+from zoo.errors import DataError, InputError, WorkerError
 from zoo.process import Worker
 
 WORK = "work"
@@ -61,6 +62,13 @@ def open_materials(data: Any, test: Any, *, options: DataOptions, limit: int | N
     train = train.subset(limited(train.targets, limit, seed=seed))
     _enough(train)
     return Materials(train, judged, where)
+
+
+def check_kind(model: str, train: Dataset) -> None:
+    """Raise InputError where the catalogue says that a model reads other data; a local folder is asked when loaded."""
+    card = registry.card(registry.resolve(model))
+    if card is not None and (kind := "image" if card.task == IMAGE_TASK else "text") != train.kind:
+        raise InputError(f"{model} reads {kind}s, and {train.source} holds {train.kind}s")
 
 
 def _enough(train: Dataset) -> None:

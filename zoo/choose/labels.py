@@ -22,7 +22,7 @@ from zoo.choose import plots
 from zoo.choose.arms import Arm
 from zoo.choose.curving import Curve, analyse
 from zoo.choose.evidence import choose_strength, logistic, one_thread
-from zoo.choose.experiment import Bench, Materials, kept, open_materials, workshop
+from zoo.choose.experiment import Bench, Materials, check_kind, kept, open_materials, workshop
 from zoo.choose.journal import Journal
 from zoo.choose.parts import DataOptions
 from zoo.choose.subsets import nested_order
@@ -65,6 +65,8 @@ def curve(
     models = _models(names, seeds=seeds, epochs=epochs, lr=lr, tolerance=tolerance)
     options = DataOptions(text, label, on_error)
     found = open_materials(data, test, options=options, limit=limit, seed=seed)
+    for model in models:
+        check_kind(model, found.train)
     sizes = make_sizes(len(found.train), len(found.train.classes))
     asked = {"command": "curve", "models": models, **found.facts(), "sizes": sizes, "seed": seed}
     asked |= {"training": "all layers" if full else "frozen"}

@@ -21,7 +21,7 @@ from zoo.choose import journal as journals
 from zoo.choose import plots
 from zoo.choose.arms import OPTIMIZERS, PARTS, Arm, make_arms, trained_blocks
 from zoo.choose.distance import Distance
-from zoo.choose.experiment import Bench, Materials, kept, open_materials, workshop
+from zoo.choose.experiment import Bench, Materials, check_kind, kept, open_materials, workshop
 from zoo.choose.finals import choose_finalists, pick, rank, score, verdicts
 from zoo.choose.halving import Rung, Score, promote, rungs
 from zoo.choose.journal import Journal
@@ -70,6 +70,7 @@ def tune(
     arms = make_arms(parts, optimizers, learning_rates)
     model, options = str(registry.resolve(name)), DataOptions(text, label, on_error)
     found = open_materials(data, test, options=options, limit=limit, seed=seed)
+    check_kind(model, found.train)
     asked = {"command": "tune", "model": model, **found.facts(), "settings": [arm.key for arm in arms]}
     asked |= {"epochs": epochs, "batch_size": batch_size, "seed": seed}
     rest = {"seeds": seeds, "tolerance": tolerance, "threads": threads, "limit": limit}
