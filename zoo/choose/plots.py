@@ -63,7 +63,9 @@ def tuning(found: Tuning) -> Plot:
                 colour=number,
             )
         )
-    return Plot(f"{found.model}: finalists, bars over seeds", "seconds a run", "accuracy", tuple(series))
+    return Plot(
+        f"{short(found.model)}: finalists, bars over seeds", "seconds a run", "accuracy", tuple(series)
+    )
 
 
 def curve(found: Curve) -> Plot:
@@ -73,7 +75,7 @@ def curve(found: Curve) -> Plot:
         points = line.points
         series.append(
             Series(
-                line.model,
+                short(line.model),
                 tuple(p.labels for p in points),
                 tuple(p.accuracy for p in points),
                 tuple(p.low for p in points),
@@ -84,8 +86,16 @@ def curve(found: Curve) -> Plot:
         drawn = [points[0].labels * 2 ** (i / 4) for i in range(200)]
         drawn = [n for n in drawn if n <= found.doubled]
         values = tuple(1 - line.fit.error(n) for n in drawn)
-        series.append(Series(f"{line.model}, fitted", tuple(drawn), values, line="dash", colour=number))
+        series.append(
+            Series(f"{short(line.model)}, fitted", tuple(drawn), values, line="dash", colour=number)
+        )
     return Plot("Labels or a bigger model?", "labels", "accuracy", tuple(series))
+
+
+def short(model: str) -> str:
+    """An id with the name of a weights file in place of its path."""
+    name, at, weights = model.partition("@")
+    return name + at + weights.rpartition("/")[2]
 
 
 def write(plot: Plot, folder: Path) -> list[Path]:
