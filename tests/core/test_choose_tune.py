@@ -23,7 +23,7 @@ import zoo
 from zoo.choose import distance, plots, spool, trial
 from zoo.choose.distance import extra_pieces
 from zoo.choose.journal import FILE
-from zoo.data import Dataset, open_data, prepare, train_tokenizer
+from zoo.data import Dataset, open_data, prepare, split, train_tokenizer
 from zoo.errors import DataError, InputError
 from zoo.testing.toy import ToyEngine, installed
 from zoo.train import fit_head
@@ -63,7 +63,7 @@ def test_the_pick_is_saved_with_its_recipe_and_evaluates_as_it_was_judged(capsys
     assert recipe["part"] == found.best.part and recipe["recipe"]["lr"] == found.best.lr
     assert saved.labels == ("ants", "bees")
     seed = recipe["recipe"]["seed"]
-    judged = spool.read(Path("run/work/judged.json"))
+    judged = split(open_data("photos"), 0.2, seed=0)[1]
     assert saved.evaluate(judged)["accuracy"] == pytest.approx(found.row(found.best).accuracies[seed - 1])
     exported = here(capsys, "export", "run/best", "-o", "run/model.onnx")
     assert exported.code == 0, exported.err
@@ -71,6 +71,7 @@ def test_the_pick_is_saved_with_its_recipe_and_evaluates_as_it_was_judged(capsys
     kept = json.loads(Path("run/tune.json").read_text())
     assert kept["best"]["optimizer"] == "sgd"
     assert kept["verdicts"][0]["sentence"] == found.verdicts[0].sentence()
+    assert not Path("run/work").exists()
     assert {run["setting"] for run in kept["halving"]} >= {"head/sgd/1", "all/sgd/0.001"}
     assert "<svg" in Path("run/plot.svg").read_text()
     assert "src=" not in Path("run/plot.html").read_text().partition("<body>")[0]

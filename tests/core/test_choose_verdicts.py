@@ -106,7 +106,7 @@ def test_among_those_that_tie_with_the_best_the_quickest_is_picked() -> None:
     said = [v.sentence() for v in verdicts(finalists, rows, correct, 0.01)]
     assert said[1].startswith("All layers beats the head alone by ")
     assert said[1].endswith("for 9 times the time.")
-    assert said[2].startswith("A tie: all layers against the last blocks")
+    assert said[2].startswith("A tie: all layers against the last third of the blocks")
 
 
 # --- intervals and words
@@ -187,7 +187,7 @@ def test_the_verdict_in_words() -> None:
     unclear = Verdict("?", "all layers", "the head", Gap(0.02, -0.01, 0.05), "undecided", 12.0)
     assert unclear.sentence() == (
         "Undecided: all layers against the head, 2.0 points, 95 % interval -1.0 to 5.0: more seeds or more examples "
-        "to judge on would narrow it; all layers takes 12 times the time of the head."
+        "to judge on would narrow it; all layers: 12 times the time of the head."
     )
 
 

@@ -13,7 +13,11 @@ from zoo.recipe import OptimizerName, one_of
 Part = Literal["head", "last", "all"]
 PARTS: tuple[Part, ...] = get_args(Part)
 OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
-WORDS: Mapping[str, str] = {"head": "the head alone", "last": "the last blocks", "all": "all layers"}
+WORDS: Mapping[str, str] = {
+    "head": "the head alone",
+    "last": "the last third of the blocks",
+    "all": "all layers",
+}
 OPTIMIZER_WORDS: Mapping[str, str] = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 # Pretrained weights move by less than a new head may: each has the range in which it is commonly tuned.
 RATES: Mapping[tuple[bool, bool], tuple[float, ...]] = {

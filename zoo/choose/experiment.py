@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ def _enough(train: Dataset) -> None:
 
 @contextlib.contextmanager
 def workshop(folder: Path | None, materials: Materials) -> Iterator[Path]:
-    """A folder with the data as a worker reads it: in `folder`, to be found again, or a temporary one."""
+    """A folder with the data as a worker reads it, gone in the end; in `folder`, where a resumed run finds it."""
     with contextlib.ExitStack() as stack:
         if folder is None:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zoo-work-")))
@@ -92,6 +93,7 @@ def workshop(folder: Path | None, materials: Materials) -> Iterator[Path]:
         spool.write(materials.train, work, "train")
         spool.write(materials.judged, work, "judged")
         yield work
+        shutil.rmtree(work, ignore_errors=True)  # not after a failure: its features serve a resumed run
 
 
 def kept(journal: Journal, folder: Path | None) -> str:

@@ -107,7 +107,7 @@ class Verdict:
         if self.times is None or 0.8 < self.times < 1.25:
             return ""
         dear, cheap = (self.first, self.second) if self.times > 1 else (self.second, self.first)
-        return f"; {dear} takes {_times(max(self.times, 1 / self.times))} the time of {cheap}"
+        return f"; {dear}: {_times(max(self.times, 1 / self.times))} the time of {cheap}"
 
 
 def compare(

@@ -282,7 +282,7 @@ class _Run:
         notes = [
             f"Settings were promoted by {held}, and each run's epoch chosen so; accuracies and verdicts are on "
             f"{self.materials.judged_on}. Intervals are of seeds and examples, 95 % each by itself.",
-            f"The last blocks are {trained_blocks('last', self.blocks)} of {self.blocks}. Seconds are of this "
+            f"The last third is {trained_blocks('last', self.blocks)} of {self.blocks} blocks. Seconds are of this "
             "machine; those of the head hold one pass for its features.",
         ]
         edges = [arm.key for arm in finalists if self._at_edge(arm)]
