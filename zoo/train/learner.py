@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import SupportsFloat, TypeAlias
 
 import numpy as np
+import PIL
 
 from zoo.cards import Preprocess, Recipe
 from zoo.data import Input, augmentation, batches
@@ -48,7 +49,7 @@ class Learner(ABC):
 
     def numerics(self) -> dict[str, str]:
         """What the bits of the result depend on beside the recipe: threads, device, versions."""
-        return {"numpy": np.__version__}
+        return {"numpy": np.__version__, "pillow": PIL.__version__}
 
     @abstractmethod
     def validation_logits(self) -> Array | None:
