@@ -316,3 +316,9 @@ def test_a_curve_whose_end_the_sizes_do_not_tell_says_so() -> None:
     lines, levers = analyse([("small", 10)], sizes, few[None], tolerance=0.01, seed=0)
     assert not lines[0].identified and not levers
     assert "these sizes do not tell where the curve ends" in lines[0].sentence()
+
+
+def test_the_head_alone_has_ten_times_the_epochs() -> None:
+    """On cached features; its warm-up is a tenth of them, as everybody's."""
+    head, deep = (Arm(part, "sgd", 0.1).recipe(epochs=3, batch_size=8, seed=0) for part in ("head", "all"))
+    assert (head.epochs, deep.epochs) == (30, 3) and head.warmup_epochs == pytest.approx(3)

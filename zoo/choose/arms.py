@@ -30,6 +30,9 @@ RATES: Mapping[tuple[bool, bool], tuple[float, ...]] = {
 DECAY: Mapping[str, float] = {"sgd": 0.0, "adam": 0.0, "adamw": 0.01}
 """AdamW without decay would be Adam; 0.01 is torch's own."""
 WARMUP = 0.1
+HEAD_EPOCHS = 10
+"""Times as many epochs for the head alone: on features that one pass gives they cost next to nothing, and a head that
+is not done learning by the end would lose to deeper training for that reason alone."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Arm:
         return f"{self.part}/{self.optimizer}"
 
     def recipe(self, *, epochs: int, batch_size: int, seed: int) -> Recipe:
-        """Cosine to 0 after a tenth of linear warm-up, the same for all; the best epoch's weights stay."""
+        """Cosine to 0 after a tenth of linear warm-up; the best epoch stays. The head: HEAD_EPOCHS x epochs."""
+        epochs *= HEAD_EPOCHS if self.part == "head" else 1
         return Recipe(
             optimizer=self.optimizer, lr=self.lr, weight_decay=DECAY[self.optimizer], epochs=epochs,
             batch_size=batch_size, schedule="cosine", warmup_epochs=WARMUP * epochs, seed=seed,
