@@ -130,14 +130,14 @@ def _fit(
     plan = Plan(
         train.targets,
         len(train.classes),
-        None if validation is None else validation.targets,
-        settings.run_dir,
-        identity,
-        engine.trainable,
-        preprocess_to_dict(engine.preprocess),
-        settings.progress,
-        settings.checkpoint_seconds,
-        settings.log,
+        validation_targets=None if validation is None else validation.targets,
+        run_dir=settings.run_dir,
+        identity=identity,
+        trainable=engine.trainable,
+        preprocess=preprocess_to_dict(preprocess),
+        progress=settings.progress,
+        checkpoint_seconds=settings.checkpoint_seconds,
+        log=settings.log,
     )
     if key is None or cached is None:
         return run(network_learner(engine, train, validation, recipe, ranks), recipe, plan, resumed)
