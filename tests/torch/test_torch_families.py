@@ -24,6 +24,7 @@ from zoo_torch.anatomy import Owners
 from zoo_torch.cutting import pooled, shorten, staged
 from zoo_torch.engine import TorchEngine
 from zoo_torch.families import FAMILIES, family_of
+from zoo_torch.layout import arrange, image_tensor
 
 # The smallest member of each family, and an input of few pixels that it takes.
 SMALLEST = {
@@ -53,11 +54,13 @@ def images(size: int, n: int = 2) -> dict[str, Any]:
 
 
 def native(engine: TorchEngine, name: str, size: int, **options: Any) -> Tensor:
-    """torchvision's own logits with the engine's weights."""
+    """torchvision's own logits with the engine's weights, in its layout in memory, which decides the last bits."""
     module = torchvision.models.get_model(name, weights=None, **options)
     module.load_state_dict(engine.module.state_dict())
     with torch.no_grad():
-        logits: Tensor = module.eval()(torch.from_numpy(images(size)["images"]))
+        logits: Tensor = arrange(module, engine.layout).eval()(
+            image_tensor(images(size)["images"], engine.layout)
+        )
     return logits
 
 
@@ -84,7 +87,7 @@ def test_one_pass_gives_what_each_cut_network_gives(name: str, size: int) -> Non
     want = native(engine, name, size, **(options if name == "googlenet" else {})).numpy()
     assert np.array_equal(engine.logits(batch), want)
     with torch.no_grad():
-        tensors = {"images": torch.from_numpy(batch["images"])}
+        tensors = {"images": image_tensor(batch["images"], engine.layout)}
         every = engine._anatomy.cut(engine.module, tensors, engine.depths)  # type: ignore[misc]
     assert np.array_equal(every[-1].numpy(), engine.features(batch))
     depth = engine.depths[len(engine.depths) // 2 - 1]

@@ -28,6 +28,7 @@ from zoo.errors import (
 from zoo_torch import texts, vision
 from zoo_torch.adapter import ADAPTER
 from zoo_torch.engine import TorchEngine
+from zoo_torch.layout import arrange, image_tensor
 
 SMALL = "squeezenet1_1"
 
@@ -55,8 +56,8 @@ def test_logits_are_the_native_modules(name: str) -> None:
     native = torchvision.models.get_model(name, weights=None)
     native.load_state_dict(engine.module.state_dict())
     batch = images()
-    with torch.no_grad():
-        want = native.eval()(torch.from_numpy(batch["images"])).numpy()
+    with torch.no_grad():  # in the engine's layout in memory, which decides the last bits
+        want = arrange(native, engine.layout).eval()(image_tensor(batch["images"], engine.layout)).numpy()
     assert engine.num_classes == 1000 and np.array_equal(engine.logits(batch), want)
     assert (engine.head() is None) == name.startswith("squeezenet")
     assert engine.labels is None, "random weights know no classes"
