@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -48,12 +49,12 @@ def score(result: Mapping[str, Any]) -> Score | None:
     """Of a run's result; None where it failed."""
     if "failed" in result:
         return None
-    return Score(result["validation_accuracy"], -result["validation_loss"])
+    return Score(-result["validation_loss"], result["validation_accuracy"])
 
 
 def rank(found: Score | None) -> tuple[float, float]:
     """Sorts a failed run below all others."""
-    return (-1.0, 0.0) if found is None else (found.accuracy, found.minus_loss)
+    return (-math.inf, 0.0) if found is None else (found.minus_loss, found.accuracy)
 
 
 def pick(rows: Sequence[ArmRow], correct: Mapping[Arm, Array], tolerance: float) -> Arm:

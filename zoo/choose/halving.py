@@ -26,10 +26,13 @@ class Rung:
 
 @dataclass(frozen=True, order=True)
 class Score:
-    """Ordered: accuracy first, and of equals the lower loss (kept as its negative)."""
+    """Ordered: the lower loss first (kept as its negative), and of equals the more accurate.
 
-    accuracy: float
+    On the few examples that validate, the loss tells settings apart that accuracy leaves to chance.
+    """
+
     minus_loss: float
+    accuracy: float
 
 
 def rungs(settings: int, strata: int, epochs: int, *, eta: int = ETA) -> list[Rung]:
@@ -68,4 +71,4 @@ def promote(scores: Mapping[str, Score | None], stratum: Mapping[str, str], keep
 
 def _worst_last(score: Score | None) -> tuple[float, float]:
     assert score is not None
-    return -score.accuracy, -score.minus_loss
+    return -score.minus_loss, -score.accuracy
