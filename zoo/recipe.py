@@ -11,6 +11,7 @@ OptimizerName = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "one_cycle"]
 Precision = Literal["fp32", "bf16"]
 Augment = Literal["none", "light", "strong"]
+Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,10 @@ class Recipe:
 
     lr: at its highest.  schedule: "constant", "cosine" (to 0, Loshchilov & Hutter 2017) or "one_cycle" (up
     and down again, Smith & Topin 2018), after `warmup_epochs` of linear warm-up.  patience: stop after so
-    many epochs without a better validation loss (None: never); the best epoch's weights are kept where there
-    is validation data.  clip_norm: largest global gradient norm.  label_smoothing: Szegedy et al. 2016.
+    many epochs without a better validation loss (None: never).  keep: the weights of the epoch with the lowest
+    validation loss, where there is validation data, or the last epoch's: on a few dozen examples the loss picks
+    early epochs by chance, and a schedule that falls to 0 ends well.  clip_norm: largest global gradient norm.
+    label_smoothing: Szegedy et al. 2016.
 
     layer_decay: the head's rate is lr, the last block's lr * layer_decay, and so on down (1: the same for
     all; Clark et al. 2020).  head_epochs: the first so many epochs train the head alone, at head_lr (None:
@@ -57,6 +60,7 @@ class Recipe:
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     precision: Precision = "fp32"
     augment: Augment = "none"
+    keep: Keep = "best"
 
     def __post_init__(self) -> None:
         """Raises InputError naming every field that cannot be."""
@@ -70,6 +74,7 @@ class Recipe:
             "schedule": Schedule,
             "precision": Precision,
             "augment": Augment,
+            "keep": Keep,
         }
         return [
             f"{field} {getattr(self, field)!r}: {one_of(get_args(names))}"

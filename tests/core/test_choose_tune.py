@@ -113,8 +113,9 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end() -> None:
 
 def test_ctrl_c_says_what_is_kept() -> None:
     child = subprocess.Popen(
-        [sys.executable, "-m", "zoo.cli", *TUNE], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+        [sys.executable, "-m", "zoo.cli", *TUNE], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )  # fmt: skip
     while not (Path("runs/tune") / FILE).exists() or (Path("runs/tune") / FILE).read_bytes().count(b"\n") < 6:
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)

@@ -333,7 +333,7 @@ def test_ctrl_c_says_how_to_go_on() -> None:
         ),  # ignored in a shell's background job
     )
     deadline = time.monotonic() + 60
-    while not list(Path().glob("runs/mine/checkpoints/epoch-*")) and time.monotonic() < deadline:
+    while not list(Path().glob("runs/mine/checkpoints/step-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)

@@ -94,6 +94,20 @@ def test_the_best_epochs_weights_are_kept_and_patience_stops() -> None:
     assert np.array_equal(engine.state()[HEAD_WEIGHT], short.state()[HEAD_WEIGHT])
 
 
+def test_the_last_epochs_weights_are_kept_on_wish(tmp_path: Path) -> None:
+    """Also by a run that is resumed at its end."""
+    recipe = dataclasses.replace(RECIPE, lr=0.5, epochs=6, schedule="constant", keep="last")
+    held = images(30, seed=3)
+    held = dataclasses.replace(held, targets=1 - held.targets)  # the more is learnt, the worse it gets
+    engine, bare, again = toy(), toy(), toy()
+    history = fit(engine, images(70), held, recipe, run_dir=tmp_path, progress=False)
+    fit(bare, images(70), None, recipe, progress=False)
+    fit(again, images(70), held, recipe, run_dir=tmp_path, resume=True, progress=False)
+    assert history.best_epoch is not None and history.best_epoch < 6
+    for one in (engine, again):
+        assert np.array_equal(one.state()[HEAD_WEIGHT], bare.state()[HEAD_WEIGHT])
+
+
 def test_without_validation_data_the_last_weights_stay_and_patience_is_refused() -> None:
     history = fit(toy(), images(30), None, RECIPE, progress=False)
     assert history.best_epoch is None and history.epochs[-1]["validation_loss"] is None

@@ -54,11 +54,11 @@ class Arm:
         return f"{self.part}/{self.optimizer}"
 
     def recipe(self, *, epochs: int, batch_size: int, seed: int) -> Recipe:
-        """Cosine to 0 after a tenth of linear warm-up; the best epoch stays. The head: HEAD_EPOCHS x epochs."""
+        """Cosine to 0 after a tenth of linear warm-up; the last weights stay. The head: HEAD_EPOCHS x epochs."""
         epochs *= HEAD_EPOCHS if self.part == "head" else 1
         return Recipe(
             optimizer=self.optimizer, lr=self.lr, weight_decay=DECAY[self.optimizer], epochs=epochs,
-            batch_size=batch_size, schedule="cosine", warmup_epochs=WARMUP * epochs, seed=seed,
+            batch_size=batch_size, schedule="cosine", warmup_epochs=WARMUP * epochs, seed=seed, keep="last",
         )  # fmt: skip
 
 

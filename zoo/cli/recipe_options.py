@@ -39,6 +39,13 @@ class Augment(StrEnum):
     STRONG = "strong"
 
 
+class Keep(StrEnum):
+    """Of the validation loss, or of the run."""
+
+    BEST = "best"
+    LAST = "last"
+
+
 class Precision(StrEnum):
     """What the network computes in while it trains; the weights stay float32."""
 
@@ -73,6 +80,9 @@ def read_recipe(
     ] = None,
     precision: Precision = Precision.FP32,
     augment: Augment = Augment.NONE,
+    keep: Annotated[
+        Keep, typer.Option(help="Weights of the epoch with the best validation loss, or the last.")
+    ] = (Keep.BEST),
     patience: Annotated[int | None, typer.Option(help="Epochs to wait for a better validation loss.")] = None,
     seed: Seed = 0,
 ) -> Recipe:
@@ -83,7 +93,7 @@ def read_recipe(
         warmup_epochs=warmup_epochs, label_smoothing=label_smoothing, clip_norm=clip_norm,
         layer_decay=layer_decay, head_epochs=head_epochs, head_lr=head_lr, unfreeze_every=unfreeze_every,
         ema=ema, class_weights=_class_weights(class_weights), precision=precision.value, augment=augment.value,
-        patience=patience, seed=seed,
+        keep=keep.value, patience=patience, seed=seed,
     )  # fmt: skip
 
 

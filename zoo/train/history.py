@@ -21,8 +21,8 @@ SMOOTHING = 0.9
 class History:
     """losses: one a step.  epochs: one row each: epoch (from 1), loss (mean of its steps), validation_loss,
     validation_accuracy (None without validation data), lr (of its last step), seconds.  best_epoch: from 1,
-    the one with the lowest validation loss, whose weights were kept; None without validation data.
-    stopped: why before the last epoch, or None.
+    the one with the lowest validation loss, whose weights were kept unless the recipe keeps the last; None
+    without validation data.  stopped: why before the last epoch, or None.
     """
 
     losses: tuple[float, ...]

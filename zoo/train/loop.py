@@ -305,8 +305,8 @@ class Loop:
 
     # --- the end
     def finish(self) -> History:
-        """The best epoch's weights go back in; without validation data, the last ones or their average."""
-        if self.best_epoch is not None and self.best is not None:
+        """The best epoch's weights go back in; without one, or with keep="last", the last ones or their average."""
+        if self.recipe.keep == "best" and self.best_epoch is not None and self.best is not None:
             self.learner.load_state(self.best)
         elif self.average is not None:
             self.learner.load_state(self.average.state())
