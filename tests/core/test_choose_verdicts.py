@@ -40,10 +40,12 @@ def test_each_stratum_keeps_its_best_and_the_rest_go_by_score() -> None:
     assert kept == ["a1", "a2", "b2"]
 
 
-def test_the_lower_validation_loss_goes_on_and_of_equals_the_more_accurate() -> None:
-    scores = {"a": Score(minus_loss=-0.5, accuracy=0.8), "b": Score(minus_loss=-0.9, accuracy=0.9)}
-    assert promote(scores, {"a": "x", "b": "x"}, 1) == ["a"]
-    assert promote(scores | {"b": Score(-0.5, 0.9)}, {"a": "x", "b": "x"}, 1) == ["b"]
+def test_the_more_accurate_goes_on_and_of_equals_the_lower_loss() -> None:
+    """A network that learnt nothing has a lower loss than an accurate one that is too sure of itself."""
+    scores = {"sure": Score(accuracy=0.8, minus_loss=-0.9), "nothing": Score(accuracy=0.5, minus_loss=-0.69)}
+    assert promote(scores, dict.fromkeys(scores, "x"), 1) == ["sure"]
+    scores |= {"calm": Score(accuracy=0.8, minus_loss=-0.5)}
+    assert promote(scores, dict.fromkeys(scores, "x"), 1) == ["calm"]
 
 
 def test_a_failed_setting_never_goes_on() -> None:

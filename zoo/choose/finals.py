@@ -49,12 +49,12 @@ def score(result: Mapping[str, Any]) -> Score | None:
     """Of a run's result; None where it failed."""
     if "failed" in result:
         return None
-    return Score(-result["validation_loss"], result["validation_accuracy"])
+    return Score(result["validation_accuracy"], -result["validation_loss"])
 
 
 def rank(found: Score | None) -> tuple[float, float]:
     """Sorts a failed run below all others."""
-    return (-math.inf, 0.0) if found is None else (found.minus_loss, found.accuracy)
+    return (-math.inf, 0.0) if found is None else (found.accuracy, found.minus_loss)
 
 
 def pick(rows: Sequence[ArmRow], correct: Mapping[Arm, Array], tolerance: float) -> Arm:

@@ -280,7 +280,7 @@ class _Run:
     def _notes(self, finalists: Sequence[Arm]) -> list[str]:
         held = f"a fifth of the {len(self.materials.train)} training examples"
         notes = [
-            f"Settings were promoted by their loss on {held}; each run's last weights count; accuracies and verdicts "
+            f"Settings were promoted by accuracy on {held}; each run's last weights count; accuracies and verdicts "
             f"are on {self.materials.judged_on}. Intervals are of seeds and examples, 95 % each by itself.",
             f"The last third is {trained_blocks('last', self.blocks)} of {self.blocks} blocks. Seconds are of this "
             "machine; those of the head hold one pass for its features.",
