@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from zoo.cli.training import THREAD_SETTINGS as THREAD_SETTINGS
 from zoo.cost import machine
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
@@ -31,6 +33,17 @@ class Times:
     def spread(self) -> str:
         """Fastest and slowest, as text."""
         return f"{min(self.seconds):.2f}-{max(self.seconds):.2f}"
+
+
+def timed(run: Callable[[], object]) -> Callable[[], float]:
+    """`run`, returning its seconds."""
+
+    def measured() -> float:
+        started = time.perf_counter()
+        run()
+        return time.perf_counter() - started
+
+    return measured
 
 
 def interleave(contenders: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, Times]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Times, interleave, machine_line, make_photos, ratio, record, table
+from common import THREAD_SETTINGS, Times, interleave, machine_line, make_photos, ratio, record, table
 
 import zoo
 from zoo.cards import Recipe
@@ -36,7 +36,6 @@ MODELS, CONTENDERS = ("mobilenet_v2", "resnet50"), ("plain", "bare", "cold", "wa
 CLASSES, EPOCHS, BATCH, RATE = 4, 10, 32, 0.05
 RECIPE = Recipe(optimizer="sgd", lr=RATE, momentum=0.9, epochs=EPOCHS, batch_size=BATCH)
 COLD, WARM, LIMIT = 15, 100, 1.1
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def plain_parts(name: str, folder: Path, workers: int) -> tuple[Any, Any, Callable[[], None]]:

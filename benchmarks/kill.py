@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine_line, record, table
+from common import THREAD_SETTINGS, machine_line, record, table
 
 import zoo
 from zoo.cards import ImagePreprocess, Recipe
@@ -36,7 +36,6 @@ CASES = {
     "hf": "hf:./mobilenet_v2, width 0.35, a folder of transformers' own saving",
 }
 PACKAGES = {"torch": ("torch", "torchvision"), "tf": ("tensorflow", "keras"), "hf": ("transformers",)}
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 TRAIN, HELD, BATCH = 40, 8, 8
 RECIPE = Recipe(
     optimizer="adamw", lr=1e-3, weight_decay=0.01, epochs=2, batch_size=BATCH, schedule="cosine", warmup_epochs=0.5,

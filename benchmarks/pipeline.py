@@ -15,12 +15,11 @@ import argparse
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from common import Times, interleave, machine_line, make_photos, ratio, record, table
+from common import Times, interleave, machine_line, make_photos, ratio, record, table, timed
 
 import zoo
 from zoo.cards import ImagePreprocess, Recipe
@@ -30,17 +29,6 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PREPROCESS = ImagePreprocess(224, 224, mean=MEAN, std=STD)
 BATCH, TARGET = 32, 1.0
 STEP_BATCH, STEPS, CLASSES = 16, 6, 2
-
-
-def timed(run: Callable[[], object]) -> Callable[[], float]:
-    """`run`, returning its seconds."""
-
-    def measured() -> float:
-        started = time.perf_counter()
-        run()
-        return time.perf_counter() - started
-
-    return measured
 
 
 def used_up(stream: Iterable[object]) -> int:

@@ -14,11 +14,10 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from common import Times, interleave, machine_line, ratio, record, table
+from common import THREAD_SETTINGS, Times, interleave, machine_line, ratio, record, table, timed
 
 import zoo
 from zoo.cards import Recipe
@@ -37,25 +36,11 @@ THEIRS = {"torch": "plain PyTorch loop", "tf": "Keras fit"}
 PACKAGES = {"torch": ("torch", "torchvision"), "tf": ("tensorflow", "keras")}
 
 
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-
-
 def arrays(count: int, size: int) -> tuple[Array, Array]:
     """float32 NCHW, lying channels last as decoded photographs do, and int64 targets."""
     rng = np.random.default_rng(0)
     images = rng.normal(size=(count, size, size, 3)).astype(np.float32).transpose(0, 3, 1, 2)
     return images, rng.integers(0, CLASSES, count)
-
-
-def timed(run: Callable[[], None]) -> Callable[[], float]:
-    """`run`, returning its seconds."""
-
-    def measured() -> float:
-        started = time.perf_counter()
-        run()
-        return time.perf_counter() - started
-
-    return measured
 
 
 def our_epochs(engine: Engine, images: Array, targets: Array, epochs: int) -> Callable[[], None]:

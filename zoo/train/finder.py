@@ -21,11 +21,11 @@ from zoo.cards import Recipe
 from zoo.data import Dataset, epoch_order
 from zoo.engine import Array, Batch, Engine
 from zoo.errors import DataError, InputError, TrainingError
-from zoo.train.features import FeatureCache, backbone_graph, backbone_key, can_be_cached, features_of
+from zoo.train.features import FeatureCache, backbone_graph, backbone_key, features_of
 from zoo.train.learner import HeadLearner, Learner
 from zoo.train.loop import soft_targets
 from zoo.train.schedule import class_weights
-from zoo.train.training import check_examples, check_head, network_learner, with_tokenizer
+from zoo.train.training import check_examples, check_head, network_learner, on_features, with_tokenizer
 
 SMOOTHING, SIDE = 0.9, 0.8
 """Of the past that the running mean keeps, for stopping; and of each side in the curve that is judged."""
@@ -120,7 +120,7 @@ def _learner(
     versions: Mapping[str, str],
 ) -> Learner:
     """A head on features, of the engine's values but not the engine's own; or the engine."""
-    if cache is None or engine.trainable or recipe.augment != "none" or not can_be_cached(engine):
+    if cache is None or not on_features(engine, engine.trainable, recipe):
         return network_learner(engine, train, None, recipe)
     key = backbone_key(engine, engine.preprocess, versions)
     graph = functools.partial(backbone_graph, engine, key, model_id=model_id, versions=versions)

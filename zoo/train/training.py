@@ -118,7 +118,7 @@ def _fit(
     preprocess = with_tokenizer(engine.preprocess, train, resumed)
     trainable = engine.trainable if resumed is None else resumed.trainable
     key = None
-    if cached is not None and not trainable and recipe.augment == "none" and can_be_cached(engine):
+    if cached is not None and on_features(engine, trainable, recipe):
         key = backbone_key(engine, preprocess, cached.versions)
     identity = _identity(engine, preprocess, key, train, validation)
     if resumed is not None:
@@ -149,6 +149,11 @@ def _fit(
         for data in (train, validation)
     ]
     return _fit_head_of(engine, features, recipe, plan, resumed)
+
+
+def on_features(engine: Engine, trainable: Sequence[str], recipe: Recipe) -> bool:
+    """Whether this training can run on features that one pass gives: nothing in the backbone's way changes."""
+    return not trainable and recipe.augment == "none" and can_be_cached(engine)
 
 
 def fit_head(
