@@ -52,7 +52,7 @@ def our_epochs(engine: Engine, images: Array, targets: Array, epochs: int) -> Ca
             yield index, {"images": images[index]}
 
     recipe = Recipe(optimizer="sgd", lr=RATE, momentum=MOMENTUM, epochs=epochs, batch_size=BATCH)
-    loop = Loop(NetworkLearner(engine, source), recipe, Plan(targets, CLASSES))
+    loop = Loop(NetworkLearner(engine, source), recipe, Plan(targets, CLASSES, engine.blocks))
     loop.begin(None)
     bar = TrainingBar(1, shown=False)
     return lambda: loop.epoch(bar)
@@ -110,7 +110,13 @@ def measure(case: str, rounds: int, count: int) -> dict[str, Times]:
             plain_torch_epochs(case, images, targets) if plain else keras_epochs(images, targets)
         ),
     }
-    return interleave(contenders, rounds=rounds)
+    before = engine.state()
+    found = interleave(contenders, rounds=rounds)
+    if still := [
+        name for name, value in engine.state().items() if value.ndim > 1 and (value == before[name]).all()
+    ]:
+        raise SystemExit(f"{still[0]} did not train: a frozen network would be compared with a trained one")
+    return found
 
 
 def in_process(case: str, rounds: int, count: int, threads: int) -> dict[str, Times]:

@@ -96,7 +96,7 @@ def trajectories(side: str, steps: int, path: Path) -> None:
     for name, recipe in RECIPES.items():
         epochs = -(-steps // -(-EXAMPLES // BATCH))
         one = learner(side, images)
-        history = run(one, dataclasses.replace(recipe, epochs=epochs), Plan(targets, CLASSES))
+        history = run(one, dataclasses.replace(recipe, epochs=epochs), Plan(targets, CLASSES, ()))
         state = one.state()
         head = np.concatenate([state[HEAD_WEIGHT].ravel(), state[HEAD_BIAS]])
         found |= {f"{name}/losses": np.array(history.losses)[:steps], f"{name}/head": head}

@@ -52,10 +52,6 @@ Written by `python scripts/tuning_results.py`, which runs these commands from th
 `ZOO_MIRROR=../shared/weights/keras`. `hymenoptera` has 244 photographs to train on and 153 to be judged by,
 `sst2` 6920 and 872 sentences. How to read it: [tuning.md](tuning.md). One thread each, on a machine of two cores
 that had other work: seconds are to be compared within a table, and roughly at that.
-
-The setting of each part is chosen by one seed on a fifth of the labels, and that can go wrong: on sst2 it sent
-all/sgd/0.1 into the finals, which with the finals' seeds learnt nothing. An earlier run, which promoted by the loss,
-sent all/adam/0.0003, which had 0.773 (the head 0.784). That verdict is one on the setting, not on training all layers.
 """
 
 

@@ -20,9 +20,11 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 import zoo
-from zoo.choose import distance, plots, spool, trial
+from zoo.choose import distance, plots, spool, trial, tuner
+from zoo.choose.arms import Arm
 from zoo.choose.distance import extra_pieces
 from zoo.choose.journal import FILE
+from zoo.choose.tuner import LAST_RUNG_SEEDS
 from zoo.data import Dataset, open_data, prepare, split, train_tokenizer
 from zoo.errors import DataError, InputError
 from zoo.testing.toy import ToyEngine, installed
@@ -109,6 +111,28 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end() -> None:
     keys = [str(json.loads(line).get("key")) for line in path.read_text().splitlines()]
     assert {key[-2:] for key in keys if key.startswith("final/")} == {"/1", "/2"}  # halving had seed 0
     assert len(set(keys)) == len(keys)  # nothing was done twice
+    assert len(ends[0]["halving"]) == 6 + 2 * len(LAST_RUNG_SEEDS)
+
+
+def test_a_lucky_seed_sends_no_setting_to_the_finals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last rung's mean decides: with the run's own seed alone, sgd would be the part's best."""
+    luck = {"all/sgd/0.01": [0.9, 0.5, 0.5], "all/adam/0.01": [0.8, 0.8, 0.8]}
+    asked: dict[str, list[int]] = {key: [] for key in luck}
+
+    def trained(run: Any, _title: str, arm: Arm, _epochs: int, seed: int, **options: Any) -> dict[str, Any]:
+        accuracy = 0.8
+        if not options:
+            accuracy = luck[arm.key][len(asked[arm.key])]
+            asked[arm.key].append(seed)
+        found = {"validation_accuracy": accuracy, "validation_loss": 0.5, "epochs": 1, "seconds": 1.0}
+        return found | {"correct": "1" * len(run.materials.judged)}
+
+    monkeypatch.setattr(tuner._Run, "_train", trained)
+    found = zoo.tune("toy:tiny", "photos", epochs=1, seeds=2, parts=("all",), optimizers=("sgd", "adam"),
+                     learning_rates=(0.01,))  # fmt: skip
+    assert [len(seeds) for seeds in asked.values()] == [3, 3]
+    assert set(asked["all/sgd/0.01"]).isdisjoint({1, 2})  # the finals' seeds
+    assert found.rows[0].arm.key == "all/adam/0.01"
 
 
 def test_ctrl_c_says_what_is_kept() -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import fmean
 from typing import Any
 
 from zoo.choose.arms import OPTIMIZER_WORDS, OPTIMIZERS, PARTS, WORDS, Arm
@@ -45,11 +46,12 @@ def _first(ranked: Sequence[Arm], **wanted: str) -> list[Arm]:
     return [arm for arm in ranked if all(getattr(arm, k) == v for k, v in wanted.items())][:1]
 
 
-def score(result: Mapping[str, Any]) -> Score | None:
-    """Of a run's result; None where it failed."""
-    if "failed" in result:
+def score(*results: Mapping[str, Any]) -> Score | None:
+    """Mean of a setting's runs, one a seed; None where there is none, or one failed: it cannot be relied on."""
+    if not results or any("failed" in result for result in results):
         return None
-    return Score(result["validation_accuracy"], -result["validation_loss"])
+    accuracy = fmean(result["validation_accuracy"] for result in results)
+    return Score(accuracy, -fmean(result["validation_loss"] for result in results))
 
 
 def rank(found: Score | None) -> tuple[float, float]:

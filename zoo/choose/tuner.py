@@ -34,6 +34,9 @@ from zoo.files import atomic_file
 
 Say = Callable[[str], None]
 BEST, RECIPE = "best", "recipe.json"
+LAST_RUNG_SEEDS = (0, 10_000, 10_001)
+"""Added to the run's own. Several, as one seed on a fifth of the labels can make a setting that learns nothing look
+best (it did on sst2); far from the finals' seeds, which are the next ones, and may become more on a resume."""
 
 
 def tune(
@@ -175,22 +178,33 @@ class _Run:
         plan = rungs(len(left), len(set(stratum.values())), self.settings["epochs"])
         history: list[dict[str, Any]] = []
         for number, rung in enumerate(plan):
-            scores: dict[str, Score | None] = {}
-            for arm in left.values():
-                title = f"rung {number + 1} of {len(plan)} ({rung.epochs} epochs), run {len(scores) + 1} of {len(left)}"
-                result = self._rung_run(number, rung, arm, title)
-                scores[arm.key] = score(result)
-                history.append({"rung": number, "epochs": rung.epochs, "setting": arm.key, **result})
+            seeds = self._rung_seeds(last=number == len(plan) - 1)
+            runs = [(arm, seed) for arm in left.values() for seed in seeds]
+            results: dict[str, list[dict[str, Any]]] = {key: [] for key in left}
+            for done, (arm, seed) in enumerate(runs):
+                if any("failed" in result for result in results[arm.key]):
+                    continue  # once is enough
+                title = f"rung {number + 1} of {len(plan)} ({rung.epochs} epochs), run {done + 1} of {len(runs)}"
+                result = self._rung_run(number, rung, arm, seed, title)
+                results[arm.key].append(result)
+                history.append(
+                    {"rung": number, "epochs": rung.epochs, "setting": arm.key, "seed": seed, **result}
+                )
+            scores = {key: score(*found) for key, found in results.items()}
             kept = promote(scores, stratum, rung.keep)
             left = {key: left[key] for key in kept}
         if not left:
             raise TrainingError("every setting diverged or crashed: " + history[-1].get("failed", ""))
         return {key: scores[key] for key in left}, history
 
-    def _rung_run(self, number: int, rung: Rung, arm: Arm, title: str) -> dict[str, Any]:
-        seed = self.settings["seed"]
+    def _rung_seeds(self, *, last: bool) -> list[int]:
+        """The run's own; on the last rung, which chooses the finalists, more of them, none of the finals'."""
+        first: int = self.settings["seed"]
+        return [first + step for step in LAST_RUNG_SEEDS] if last else [first]
+
+    def _rung_run(self, number: int, rung: Rung, arm: Arm, seed: int, title: str) -> dict[str, Any]:
         result: dict[str, Any] = self.journal.once(
-            f"rung {number}/{arm.key}", lambda: self._train(title, arm, rung.epochs, seed)
+            f"rung {number}/{arm.key}/{seed}", lambda: self._train(title, arm, rung.epochs, seed)
         )
         return result
 
@@ -280,8 +294,9 @@ class _Run:
     def _notes(self, finalists: Sequence[Arm]) -> list[str]:
         held = f"a fifth of the {len(self.materials.train)} training examples"
         notes = [
-            f"Settings were promoted by accuracy on {held}; each run's last weights count; accuracies and verdicts "
-            f"are on {self.materials.judged_on}. Intervals are of seeds and examples, 95 % each by itself.",
+            f"Settings were promoted by accuracy on {held}, on the last rung the mean of {len(LAST_RUNG_SEEDS)} "
+            f"seeds; each run's last weights count; accuracies and verdicts are on {self.materials.judged_on}. "
+            "Intervals are of seeds and examples, 95 % each by itself.",
             f"The last third is {trained_blocks('last', self.blocks)} of {self.blocks} blocks. Seconds are of this "
             "machine; those of the head hold one pass for its features.",
         ]

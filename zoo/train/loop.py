@@ -42,15 +42,16 @@ CHECKPOINT_SECONDS = 120.0
 class Plan:
     """Targets int64 [N] (and [M] for validation), where the run is kept, and what identifies it.
 
+    trainable: blocks that train beside the head; it has no default, as one would freeze a network unasked.
     trainable, preprocess: what a checkpoint must carry to be resumed elsewhere.
     """
 
     targets: Array
     num_classes: int
+    trainable: tuple[str, ...]
     validation_targets: Array | None = None
     run_dir: Path | None = None
     identity: Mapping[str, str] = field(default_factory=dict)
-    trainable: tuple[str, ...] = ()
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     progress: bool = False
     checkpoint_seconds: float = CHECKPOINT_SECONDS

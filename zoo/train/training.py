@@ -130,10 +130,10 @@ def _fit(
     plan = Plan(
         train.targets,
         len(train.classes),
+        engine.trainable,
         validation_targets=None if validation is None else validation.targets,
         run_dir=settings.run_dir,
         identity=identity,
-        trainable=engine.trainable,
         preprocess=preprocess_to_dict(preprocess),
         progress=settings.progress,
         checkpoint_seconds=settings.checkpoint_seconds,
@@ -175,7 +175,7 @@ def fit_head(
         weight, bias = draw_head(features.shape[1], num_classes, recipe.seed)
     held, held_targets = (None, None) if validation is None else validation
     learner = HeadLearner(features, weight, bias, validation=held)
-    history = run(learner, recipe, Plan(targets, num_classes, held_targets))
+    history = run(learner, recipe, Plan(targets, num_classes, (), held_targets))
     return learner.values[HEAD_WEIGHT], learner.values[HEAD_BIAS], history
 
 
