@@ -90,15 +90,22 @@ def record(section: str, text: str) -> None:
     RESULTS.write_text(whole, encoding="utf-8")
 
 
-def make_photos(folder: Path, *, classes: int, each: int, sides: tuple[int, int], seed: int = 0) -> Path:
-    """folder/class<k>/<i>.jpg: photographs-like JPEGs (smooth colours plus grain), sides in pixels, seeded."""
+def make_photos(
+    folder: Path, *, classes: int, each: int, sides: tuple[int, int], seed: int = 0, darker: int = 0
+) -> Path:
+    """folder/class<k>/<i>.jpg: photographs-like JPEGs (smooth colours plus grain), sides in pixels, seeded.
+
+    darker: grey levels by which each class is darker than the one before it, on the mean, overlapping it: something
+    that can be learned, and not wholly. 0: nothing can.
+    """
     rng = np.random.default_rng(seed)
     for number in range(classes):
         target = folder / f"class{number}"
         target.mkdir(parents=True, exist_ok=True)
         for index in range(each):
             height, width = (int(side) for side in rng.integers(*sides, size=2))
-            coarse = rng.integers(0, 256, (12, 16, 3)).astype(np.uint8)
+            brightest = 256 - 2 * darker * number - rng.integers(3 * darker + 1)
+            coarse = rng.integers(0, brightest, (12, 16, 3)).astype(np.uint8)
             smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
             grain = rng.integers(-12, 13, (height, width, 1))
             pixels = np.clip(smooth.astype(np.int16) + grain, 0, 255).astype(np.uint8)

@@ -274,23 +274,37 @@ class Budget:
 class Cost:
     """What one ONNX artefact costs on one machine at one batch size, or why it could not be measured.
 
-    params: elements of the initialisers that are weights.  macs: multiply-accumulates for one input
-    (`sequence_length` tokens for text).  latency: of a whole batch.  throughput_per_s: inputs a second.
-    peak_memory_mb: the process's high-water mark less its resident size after importing onnxruntime;
-    load_memory_mb: the same by the end of loading, before the first run.
-    A percentile without enough samples is None.  spread: (slowest - fastest) / median of the rounds' medians.
+    From the graph: params, elements of the initialisers that are weights; weight_bytes of those; macs,
+    multiply-accumulates for one input (`sequence_length` tokens for text); activation_bytes, the most that live
+    at once at this batch; operators, nodes by type; transposes among them, which compute nothing.
+    Measured: load_ms; first_ms, the first inference; latency of a whole batch; throughput_per_s, inputs a second;
+    peak_memory_mb, the process's high-water mark less its resident size after importing onnxruntime, and
+    load_memory_mb, the same by the end of loading; energy_mj of one inference, where the machine tells.
+    latency_p50_low_ms to latency_p50_high_ms: 95 % interval over the rounds; the other *_high_ms: upper confidence
+    bounds. A percentile without enough samples is None.  spread: (slowest - fastest) / median of the rounds' medians.
+    warning: why the figures are to be taken with care (a machine too noisy).  measured_at: UTC, ISO 8601.
     """
 
     id: str
     batch_size: int = 1
     threads: int = 1
     params: int | None = None
+    weight_bytes: int | None = None
     macs: int | None = None
+    activation_bytes: int | None = None
+    operators: Mapping[str, int] = field(default_factory=dict)
+    transposes: int | None = None
     file_bytes: int | None = None
     load_ms: float | None = None
+    first_ms: float | None = None
     latency_p50_ms: float | None = None
+    latency_p50_low_ms: float | None = None
+    latency_p50_high_ms: float | None = None
     latency_p90_ms: float | None = None
+    latency_p90_high_ms: float | None = None
     latency_p99_ms: float | None = None
+    latency_p99_high_ms: float | None = None
+    energy_mj: float | None = None
     throughput_per_s: float | None = None
     load_memory_mb: float | None = None
     peak_memory_mb: float | None = None
@@ -299,6 +313,8 @@ class Cost:
     spread: float | None = None
     sha256: str | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
+    measured_at: str | None = None
+    warning: str | None = None
     error: str | None = None
 
     @property
