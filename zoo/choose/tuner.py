@@ -184,8 +184,8 @@ class _Run:
             for done, (arm, seed) in enumerate(runs):
                 if any("failed" in result for result in results[arm.key]):
                     continue  # once is enough
-                title = f"rung {number + 1} of {len(plan)} ({rung.epochs} epochs), run {done + 1} of {len(runs)}"
-                result = self._rung_run(number, rung, arm, seed, title)
+                of = f"rung {number + 1} of {len(plan)} ({rung.epochs} epochs)"
+                result = self._rung_run(number, rung, arm, seed, f"{of}, run {done + 1} of {len(runs)}")
                 results[arm.key].append(result)
                 history.append(
                     {"rung": number, "epochs": rung.epochs, "setting": arm.key, "seed": seed, **result}
