@@ -39,14 +39,16 @@ COLD, WARM, LIMIT = 15, 100, 1.1
 DARKER = 20  # grey levels between classes where accuracy is judged: something to learn
 
 
-def plain_parts(name: str, folder: Path, workers: int) -> tuple[Any, Any, Callable[[], None]]:
+def plain_parts(
+    name: str, folder: Path, workers: int, weights: str = "none"
+) -> tuple[Any, Any, Callable[[], None]]:
     """The network, its loader's dataset and a function that trains the head for an epoch."""
     import torch
     from torchvision import datasets, models, transforms
 
     torch.manual_seed(0)
     network = getattr(models, name)(weights=None)
-    network.load_state_dict(zoo.get(f"torch:{name}@none").module.state_dict())
+    network.load_state_dict(zoo.get(f"torch:{name}@{weights}").module.state_dict())
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     head = torch.nn.Linear(2048 if name == "resnet50" else 1280, CLASSES)
@@ -107,15 +109,38 @@ def fitted(name: str, folder: Path, threads: int) -> float:
     return time.perf_counter() - started
 
 
+def settled(name: str, folder: Path, path: Path) -> None:
+    """Random weights whose BatchNorm statistics are those of the photographs: with statistics of 0 and 1 the features
+    of a random network hardly differ from one photograph to the next, and nobody's head learns anything.
+    """
+    import torch
+
+    network, data, _ = plain_parts(name, folder, 1)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # the mean of all batches
+    network.train()
+    with torch.no_grad():
+        for images, _ in torch.utils.data.DataLoader(data, BATCH, shuffle=True):
+            network(images)
+    whole = zoo.get(f"torch:{name}@none").module
+    kept = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
+    head = {key: value for key, value in whole.state_dict().items() if key.startswith(("fc.", "classifier."))}
+    torch.save(whole.state_dict() | kept | head, path)
+
+
 def accuracies(name: str, train: Path, test: Path, threads: int) -> dict[str, float]:
     """Of ten whole epochs: ours and the plain loop's, on the test photographs."""
     import torch
 
-    model = zoo.get(f"torch:{name}@none", num_classes=CLASSES)
+    with tempfile.TemporaryDirectory() as scratch:
+        weights = Path(scratch) / f"{name}.pth"
+        settled(name, train, weights)
+        model = zoo.get(f"torch:{name}@{weights}", num_classes=CLASSES)
+        network, data, epoch = plain_parts(name, train, threads, str(weights))
     model.freeze()
     model.fit(train, recipe=RECIPE, progress=False)
     ours = model.evaluate(test)["accuracy"]
-    network, data, epoch = plain_parts(name, train, threads)
     for _ in range(EPOCHS):
         epoch()
     held = type(data)(test, data.transform)
@@ -167,7 +192,9 @@ def report(
     text = (
         f"## Frozen training\n\n`python benchmarks/frozen.py`: {EPOCHS} epochs of the head, {photos} JPEGs, batch "
         f"{BATCH}, threads and decoding workers: {threads}; median (fastest-slowest). Aimed at: {COLD}x cold, "
-        f"{WARM}x warm, cold / bare {LIMIT}. Accuracy on other photographs, after training on a quarter of these."
+        f"{WARM}x warm, cold / bare {LIMIT}. Accuracy on other photographs (of classes "
+        "that differ in brightness, and overlap), after training on a quarter as many, the random network's "
+        "statistics settled on them."
     )
     return f"{text}\n\n{table(header, rows)}\n\n{machine_line('torch', 'torchvision', 'onnxruntime')}"
 

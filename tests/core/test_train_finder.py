@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Iterator
@@ -146,6 +147,8 @@ def test_a_run_is_drawn_finished_or_not(capsys: Capture) -> None:
     assert drawn["validation loss"] == [row["validation_loss"] for row in finished.epochs]
     assert len(drawn["loss of each step"]) == len(drawn["smoothed"]) == len(finished.losses) > 0
     assert "best, kept" in drawn and list(figure.data[0].x)[-1] == 3.0
+    last = dataclasses.replace(finished, kept="last").plot().data
+    assert "best; the last is kept" in {trace.name for trace in last}
     Path("runs/mine/zoo.json").unlink()
     unfinished = zoo.train.history.read_history(Path("runs/mine"))  # type: ignore[attr-defined]
     assert unfinished.epochs == finished.epochs and not unfinished.losses

@@ -97,7 +97,7 @@ def train_command(
         *parts, recipe, run_dir=output, resume=resume, cached=not no_cache, override=override,
         checkpoint_seconds=checkpoint_seconds, log=[name.value for name in log or ()],
     )  # fmt: skip
-    _print_run(history, output, validation or data, kept=recipe.keep)
+    _print_run(history, output, validation or data)
 
 
 def recorded_threads(output: Path) -> int | None:
@@ -134,8 +134,8 @@ def _fresh(
     )
 
 
-def _print_run(history: History, output: Path, examined: str, *, kept: str) -> None:
-    _print_history(history, "best, kept" if kept == "best" else "best; the last is kept")
+def _print_run(history: History, output: Path, examined: str) -> None:
+    _print_history(history)
     typer.echo(f"\nWritten to {output}. Next:")
     typer.echo(f"  zoo evaluate {quoted(output)} {quoted(examined)}")
     typer.echo(f"  zoo export {quoted(output)} -o {quoted(output / 'model.onnx')}")
@@ -224,7 +224,9 @@ def open_dataset(given: Data, **options: Any) -> Dataset:
     return data
 
 
-def _print_history(history: History, best: str) -> None:
+def _print_history(history: History) -> None:
+    from zoo.train.history import BEST
+
     headers = ("epoch", "loss", "validation loss", "accuracy", "rate", "seconds", "")
     rows = [
         (
@@ -232,7 +234,7 @@ def _print_history(history: History, best: str) -> None:
             *(tables.number(row[k], 4) for k in ("loss", "validation_loss", "validation_accuracy")),
             tables.number(row["lr"]),
             tables.number(row["seconds"]),
-            best if row["epoch"] == history.best_epoch else "",
+            BEST[history.kept] if row["epoch"] == history.best_epoch else "",
         )
         for row in history.epochs
     ]

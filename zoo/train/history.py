@@ -11,24 +11,28 @@ from typing import Any
 from zoo import plots
 from zoo.errors import ModelFileError
 from zoo.files import atomic_file, storage_error
+from zoo.recipe import Keep
 
 Row = dict[str, Any]
 FILE = "history.jsonl"
 SMOOTHING = 0.9
+BEST = {"best": "best, kept", "last": "best; the last is kept"}
+"""What the best epoch is called, by whose weights were kept."""
 
 
 @dataclass(frozen=True)
 class History:
     """losses: one a step.  epochs: one row each: epoch (from 1), loss (mean of its steps), validation_loss,
     validation_accuracy (None without validation data), lr (of its last step), seconds.  best_epoch: from 1,
-    the one with the lowest validation loss, whose weights were kept unless the recipe keeps the last; None
-    without validation data.  stopped: why before the last epoch, or None.
+    the one with the lowest validation loss; None without validation data.  stopped: why before the last epoch, or
+    None.  kept: whose weights were, of the "best" epoch (the last one without validation data) or the "last".
     """
 
     losses: tuple[float, ...]
     epochs: tuple[Row, ...]
     best_epoch: int | None = None
     stopped: str | None = None
+    kept: Keep = "best"
 
     def plot(self, path: str | Path | None = None) -> Any:
         """A plotly Figure of losses a step, losses, accuracy and rate an epoch; with `path` also as HTML.
@@ -60,7 +64,7 @@ def _panels(history: History) -> list[tuple[str, list[plots.Series]]]:
     if history.best_epoch is not None:
         best = rows[history.best_epoch - 1]
         star = {"mode": "markers", "marker": {"symbol": "star", "size": 13}}
-        losses.append(("best, kept", [best["epoch"]], [best["validation_loss"]], star))
+        losses.append((BEST[history.kept], [best["epoch"]], [best["validation_loss"]], star))
     panels = [("loss", losses)]
     if validated:
         accuracy = [row["validation_accuracy"] for row in rows]
@@ -76,7 +80,7 @@ def read_history(run_dir: Path) -> History:
     """
     try:
         found = json.loads((run_dir / "zoo.json").read_text(encoding="utf-8"))["extra"]["history"]
-        return History(tuple(found["losses"]), tuple(found["epochs"]), found["best_epoch"], found["stopped"])
+        return History(**found | {"losses": tuple(found["losses"]), "epochs": tuple(found["epochs"])})
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not finished, or saved without its history
     try:

@@ -311,7 +311,7 @@ class Loop:
             self.learner.load_state(self.best)
         elif self.average is not None:
             self.learner.load_state(self.average.state())
-        return History(tuple(self.losses), tuple(self.rows), self.best_epoch, self.stopped)
+        return History(tuple(self.losses), tuple(self.rows), self.best_epoch, self.stopped, self.recipe.keep)
 
     def _diverged(self, what: str, step: int) -> DivergedError:
         state, at = self._good
