@@ -59,7 +59,8 @@ def test_evaluate_shows_where_it_goes_wrong(folder: Path, capsys: pytest.Capture
         here(capsys, "train", "toy:tiny", "photos", "--epochs", "30", "--lr", "0.05", "-o", "runs/mine").code
         == 0
     )
-    assert "No errors." in here(capsys, "evaluate", "runs/mine", "photos", "--worst", "3").out
+    judged = here(capsys, "evaluate", "runs/mine", "photos", "--worst", "3")
+    assert "No errors." in judged.out and "about 100% of these examples were trained on" in judged.err
     for i in range(2):  # two blue photographs among the ants
         (folder / f"photos/bees/{i}.png").rename(folder / f"photos/ants/blue{i}.png")
     arguments = ["evaluate", "runs/mine", "photos", "--confusion", "--worst", "1"]
@@ -76,3 +77,14 @@ def test_evaluate_shows_where_it_goes_wrong(folder: Path, capsys: pytest.Capture
         and rows[0]["input"] == figures["worst"][0]["input"]
     )
     assert "confusion" not in json.loads(here(capsys, "evaluate", "runs/mine", "photos", "--json").out)
+
+
+def test_evaluate_is_offered_on_held_out_data_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = ["train", "toy:tiny", "photos", "--epochs", "1", "-o"]
+    assert "zoo evaluate" not in here(capsys, *train, "runs/all").out
+    assert "zoo evaluate" not in here(capsys, *train, "runs/part", "--validation-fraction", "0.25").out
+    photographs(folder / "val", count=3)
+    said = here(capsys, *train, "runs/held", "--validation", "val")
+    assert "zoo evaluate runs/held val" in said.out
+    figures = here(capsys, "evaluate", "runs/part", "photos", "--json")
+    assert json.loads(figures.out)["trained_on"] == 0.75

@@ -58,7 +58,7 @@ def evaluate_command(
     use_threads(threads)
     from zoo.cards import ImagePreprocess
     from zoo.cli.opening import open_model
-    from zoo.data import find_parts
+    from zoo.data import find_parts, share_seen
     from zoo.train import evaluate
 
     opened = open_model(model, preprocess=preprocess, threads=threads)
@@ -69,8 +69,13 @@ def evaluate_command(
     probabilities = opened.predict(dataset.inputs)
     figures = evaluate(probabilities, dataset.targets, dataset.classes)
     wrong = Wrong.of(probabilities, dataset, confusion=confusion, worst=worst, errors=errors)
+    if trained_on := share_seen(getattr(opened, "trained_on", None), dataset):
+        tables.note(
+            f"about {trained_on:.0%} of these examples were trained on: the figures are too good, and only "
+            "held-out data tells how good the model is"
+        )
     if json:
-        tables.print_json(figures | wrong.as_dict())
+        tables.print_json(figures | {"trained_on": trained_on} | wrong.as_dict())
         return
     low, high = figures["accuracy_low"], figures["accuracy_high"]
     tables.print_pairs(

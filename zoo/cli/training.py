@@ -97,7 +97,8 @@ def train_command(
         *parts, recipe, run_dir=output, resume=resume, cached=not no_cache, override=override,
         checkpoint_seconds=checkpoint_seconds, log=[name.value for name in log or ()],
     )  # fmt: skip
-    _print_run(history, output, validation or data)
+    held = parts[1] is not None and validation_fraction is None
+    _print_run(history, output, (validation or data) if held else None)
 
 
 def recorded_threads(output: Path) -> int | None:
@@ -134,10 +135,12 @@ def _fresh(
     )
 
 
-def _print_run(history: History, output: Path, examined: str) -> None:
+def _print_run(history: History, output: Path, examined: str | None) -> None:
+    """examined: what to evaluate it on; None where there is nothing that it was not trained on."""
     _print_history(history)
     typer.echo(f"\nWritten to {output}. Next:")
-    typer.echo(f"  zoo evaluate {quoted(output)} {quoted(examined)}")
+    if examined is not None:
+        typer.echo(f"  zoo evaluate {quoted(output)} {quoted(examined)}")
     typer.echo(f"  zoo export {quoted(output)} -o {quoted(output / 'model.onnx')}")
 
 

@@ -73,6 +73,12 @@ def refuse_seen(trained: Seen | None, data: Dataset, what: str) -> str | None:
     )
 
 
+def share_seen(trained: Seen | None, data: Dataset) -> float | None:
+    """Share of `data` that was trained on, an estimate; None where it is not known."""
+    found, examined = (0, 0) if trained is None else trained.share(data)
+    return found / examined if examined else None
+
+
 def _quick(item: Input) -> str:
     """Of a file its name and size, which cost no reading; of anything else the content."""
     if isinstance(item, Path):
