@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from zoo.graph import OnnxModel
 
 OURS = "Written by Backbone Zoo"
+SEEN = (
+    "about {:.0%} of these examples were trained on: the figures are too good, and only held-out data tells how "
+    "good the model is"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -70,23 +75,24 @@ def evaluate_command(
     figures = evaluate(probabilities, dataset.targets, dataset.classes)
     wrong = Wrong.of(probabilities, dataset, confusion=confusion, worst=worst, errors=errors)
     if trained_on := share_seen(getattr(opened, "trained_on", None), dataset):
-        tables.note(
-            f"about {trained_on:.0%} of these examples were trained on: the figures are too good, and only "
-            "held-out data tells how good the model is"
-        )
+        tables.note(SEEN.format(trained_on))
     if json:
         tables.print_json(figures | {"trained_on": trained_on} | wrong.as_dict())
         return
+    _print_figures(figures, dataset.source)
+    wrong.print()
+
+
+def _print_figures(figures: Mapping[str, Any], source: str) -> None:
     low, high = figures["accuracy_low"], figures["accuracy_high"]
     tables.print_pairs(
         [
             ("accuracy", f"{figures['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f})"),
             ("macro F1", f"{figures['macro_f1']:.3f}"),
             ("log loss", f"{figures['log_loss']:.3f}"),
-            ("examples", f"{figures['n']} of {dataset.source}"),
+            ("examples", f"{figures['n']} of {source}"),
         ]
     )
-    wrong.print()
 
 
 # --- export
