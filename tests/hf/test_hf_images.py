@@ -17,6 +17,7 @@ from zoo.engine import LoadRequest
 from zoo.errors import InputError
 from zoo_hf.adapter import ADAPTER
 from zoo_torch.engine import TorchEngine
+from zoo_torch.layout import arrange, image_tensor
 
 CONFIG = transformers.MobileNetV1Config(
     depth_multiplier=0.25, image_size=32, initializer_range=0.4, id2label={0: "ant", 1: "bee", 2: "wasp"}
@@ -55,8 +56,9 @@ def test_logits_blocks_and_labels_are_the_checkpoints(folder: Path) -> None:
     engine = load(folder)
     batch = {"images": np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)}
     native = transformers.AutoModelForImageClassification.from_pretrained(folder).eval()
-    with torch.no_grad():
-        want = native(torch.from_numpy(batch["images"])).logits.numpy()
+    with torch.no_grad():  # in the engine's layout in memory, which decides the last bits
+        native = arrange(native, engine.layout)
+        want = native(image_tensor(batch["images"], engine.layout)).logits.numpy()
     assert np.abs(engine.logits(batch) - want).max() < 1e-6 * np.abs(want).max()
     assert engine.labels == ("ant", "bee", "wasp") and engine.num_classes == 3
     assert engine.blocks == ("stem", *(f"unit.{i}" for i in range(13)))
