@@ -98,7 +98,7 @@ def judged(rng: np.random.Generator, share: float, seeds: int = 5, examples: int
     return rng.random((seeds, examples)) < share
 
 
-def test_among_those_that_tie_with_the_best_the_quickest_is_picked() -> None:
+def test_among_those_that_tie_with_the_best_the_one_that_trains_least_is_picked() -> None:
     arms, scores = scored({"head/sgd": 0.9, "last/sgd": 0.8, "all/sgd": 0.7})
     finalists = choose_finalists(arms, scores)
     good = judged(np.random.default_rng(0), 0.9)
@@ -106,11 +106,14 @@ def test_among_those_that_tie_with_the_best_the_quickest_is_picked() -> None:
     nearly = good.copy()
     nearly[:, 0] = ~nearly[:, 0]
     head, last, every = finalists.arms
-    rows = [ArmRow(arm, 1, (float(c.mean()),), s) for arm, c, s in
-            ((head, bad, 1.0), (last, nearly, 5.0), (every, good, 9.0))]  # fmt: skip
+    rows = [ArmRow(arm, blocks, (float(c.mean()),), s) for arm, blocks, c, s in
+            ((head, 0, bad, 1.0), (last, 3, nearly, 5.0), (every, 9, good, 9.0))]  # fmt: skip
     correct = {head: bad, last: nearly, every: good}
     assert pick(rows, correct, 0.01) == last
     assert pick(rows, {every: good, head: bad}, 0.01) == every
+    other = Arm("all", "adam", 1e-3)
+    rows.append(ArmRow(other, 9, (float(nearly.mean()),), 2.0))
+    assert pick(rows, {every: good, other: nearly}, 0.01) == every, "seconds within a part are noise"
     said = [v.sentence() for v in verdicts(finalists, rows, correct, 0.01)]
     assert said[1].startswith("All layers beats the head alone by ")
     assert said[1].endswith("for 9 times the time.")
