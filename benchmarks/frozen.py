@@ -33,7 +33,7 @@ from zoo.cards import Recipe
 from zoo.data import epoch_order, open_data
 
 MODELS, CONTENDERS = ("mobilenet_v2", "resnet50"), ("plain", "bare", "cold", "warm")
-CLASSES, EPOCHS, BATCH, RATE = 4, 10, 32, 0.05
+CLASSES, EPOCHS, BATCH, RATE = 4, 10, 32, 0.005
 RECIPE = Recipe(optimizer="sgd", lr=RATE, momentum=0.9, epochs=EPOCHS, batch_size=BATCH)
 COLD, WARM, LIMIT = 15, 100, 1.1
 DARKER = 20  # grey levels between classes where accuracy is judged: something to learn
