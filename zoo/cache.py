@@ -1,7 +1,8 @@
 """What is kept to save work, below `cache_dir()`: bounded, the least recently used gone first, listed, emptied.
 
     features/<backbone>-<data>.npy    features/ is by far the largest; see `zoo.train.features`
-    graphs/<key>/model.onnx           backbones exported once
+    graphs/<backbone>-<whole>-<sha256>.onnx    exported once for all commands; see `zoo.graph.kept`
+    graphs/<the same>.<request>.json  what was asked for when it was made, and on which files that rested
     heads/<key>.onnx                  graphs with a head, made by `with_head` without a path
     digests.sqlite                    what photographs contain, so that unchanged ones are not read again
 
@@ -97,7 +98,7 @@ def entries(features: Path | None = None) -> list[Entry]:
         root = cache_dir()
         found = [
             *_files(FEATURES, (root / FEATURES).glob("*.npy")),
-            *_files(GRAPHS, (root / GRAPHS).glob("*/model.onnx")),
+            *_files(GRAPHS, (root / GRAPHS).glob("*.onnx")),
             *_files(HEADS, (root / HEADS).glob("*.onnx")),
             *_files(DIGESTS, [root / f"{DIGESTS}.sqlite"]),
         ]
@@ -116,10 +117,8 @@ def _files(kind: str, paths: Iterable[Path]) -> list[Entry]:
 
 
 def _parts(kind: str, path: Path) -> list[Path]:
-    """An entry's files: a graph may keep weights beside it."""
-    if kind != GRAPHS:
-        return [path]
-    return [part for part in path.parent.iterdir() if not part.name.startswith(".")]
+    """An entry's files: a graph has the requests beside it that it answers."""
+    return [path] if kind != GRAPHS else [path, *path.parent.glob(f"{path.stem}.*.json")]
 
 
 def touch(path: Path) -> None:
@@ -168,9 +167,6 @@ def remove(entry: Entry) -> bool:
         return True
     except OSError:
         return False
-    if entry.kind == GRAPHS:
-        with contextlib.suppress(OSError):  # somebody writes a new one there
-            entry.path.parent.rmdir()
     return True
 
 
@@ -188,6 +184,8 @@ def sweep(features: Path | None = None) -> list[Path]:
             with contextlib.suppress(OSError):
                 path.unlink()
                 gone.append(path)
+                if path.parent.name.startswith("."):  # a folder of that writer's own
+                    path.parent.rmdir()
     return gone
 
 
@@ -195,7 +193,8 @@ def _half_written(features: Path | None) -> Iterator[Path]:
     root = cache_dir()
     yield from (root / FEATURES if features is None else features).glob(".*.npy")
     if features is None:
-        yield from (root / GRAPHS).glob("*/.*")
+        yield from (root / GRAPHS).glob(".*.onnx")
+        yield from (root / GRAPHS).glob(".*/*")
         yield from (root / HEADS).glob(".*")
 
 

@@ -124,6 +124,14 @@ class Engine(ABC):
         Raises HeadMissingError where there is no head.
         """
 
+    def outputs(self, batch: Batch) -> tuple[Array, Array | None]:
+        """(features, logits or None without a head), both as the methods of these names give them.
+
+        For one batch seen from both ends, as the check of an export does: an engine that gets both in one pass
+        should say so here.
+        """
+        return self.features(batch), None if self.num_classes is None else self.logits(batch)
+
     # --- the head
     @abstractmethod
     def head(self) -> tuple[Array, Array] | None:
@@ -251,6 +259,9 @@ class Adapter(ABC):
     """
 
     framework: str
+    notes_reads: bool = False
+    """Whether `load` tells `zoo.reads.note` of every file and folder that it reads or looks for in vain: then an
+    export that is cached is taken without starting the framework, as long as none of them changed."""
 
     @abstractmethod
     def load(self, request: LoadRequest) -> Engine:

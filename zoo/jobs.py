@@ -7,14 +7,15 @@ and JSON out.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
-from zoo import backbone, registry
+from zoo import backbone, reads, registry
 from zoo.cards import ModelId
 from zoo.errors import WeightsUnavailableError
-from zoo.graph import export_engine
-from zoo.train.features import backbone_key, can_be_cached
+from zoo.graph import kept
+from zoo.train.exports import Export, backbone_key, can_be_cached, write
 
 RANDOM = "random weights: the pretrained ones cannot be reached, and cost does not depend on them"
 
@@ -26,27 +27,55 @@ def export(
     num_classes: int | None = None,
     random_if_unreachable: bool = False,
 ) -> dict[str, Any]:
-    """Load `model` (an id, or a saved run's folder) and write its graph to `path`.
+    """Load `model` (an id, or a saved run's folder) and write its graph to `path`, from the cache where it is there.
 
     depths: units to cut at, [] for every one the network has, None for one uncut graph.
     num_classes: a fresh head instead of the checkpoint's own. random_if_unreachable: take random weights
     where the pretrained ones cannot be reached, and say so under "note".
+    Gives what to do with the file, and for the cache: "kept", its name there or None; "made", whether an exporter
+    ran; "reads", what loading rested on (`zoo.reads`), None where that is not known; "said", the cache's warnings.
     """
+    with reads.noted() as found, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = _export(model, Path(path), depths, num_classes, random_if_unreachable)
+    told = registry.adapter(ModelId.parse(result["id"]).framework).notes_reads and not result["note"]
+    said = [str(warning.message) for warning in caught if issubclass(warning.category, kept.CacheWarning)]
+    return {**result, "path": path, "reads": found if told else None, "said": said}
+
+
+def _export(
+    model: str, path: Path, depths: list[int] | None, num_classes: int | None, random_if_unreachable: bool
+) -> dict[str, Any]:
+    cuts: tuple[int, ...] = ()
     if (Path(model) / "zoo.json").is_file():
+        reads.note(model)
         loaded, note = backbone.load(model), ""
+    else:
+        loaded, note = _get(registry.resolve(model), num_classes, random_if_unreachable)
+        cuts = () if depths is None else tuple(depths or loaded.engine.depths)
+    if loaded.calibration is not None:  # it is written into a file of its own
         loaded.export(path)
-        return {"path": path, "depths": [], "note": note, "id": str(loaded.id), **_features(loaded)}
-    loaded, note = _get(registry.resolve(model), num_classes, random_if_unreachable)
-    cuts = () if depths is None else tuple(depths or loaded.engine.depths)
-    export_engine(loaded.engine, Path(path), model_id=str(loaded.id), versions=loaded.versions(), depths=cuts)
-    return {"path": path, "depths": list(cuts), "note": note, "id": str(loaded.id), **_features(loaded)}
+        done = Export(None, made=False)
+    else:
+        done = write(
+            loaded.engine, path, model_id=str(loaded.id), versions=loaded.versions(), depths=cuts, link=True
+        )
+    name = done.cached.name if done.cached is not None else None
+    answer: dict[str, Any] = {
+        "depths": list(cuts),
+        "note": note,
+        "id": str(loaded.id),
+        "kept": name,
+        "made": done.made,
+    }
+    return {**answer, **_features(loaded)}
 
 
 def _features(model: backbone.Backbone) -> dict[str, Any]:
     """features_key: what cached features of the whole backbone go by, the same as in training; or None."""
     engine = model.engine
-    kept = can_be_cached(engine)
-    return {"features_key": backbone_key(engine, engine.preprocess, model.versions()) if kept else None}
+    known = can_be_cached(engine)
+    return {"features_key": backbone_key(engine, engine.preprocess, model.versions()) if known else None}
 
 
 def _get(

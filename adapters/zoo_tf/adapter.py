@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from zoo import reads
 from zoo.cards import ModelCard, Preprocess, WeightsCard, read_cards
 from zoo.engine import Adapter, LoadRequest
 from zoo.errors import InputError, UnknownModelError
@@ -15,17 +16,19 @@ from zoo_tf import hub_folders, hub_models, hub_names, images, texts, wrapping
 from zoo_tf.engine import KerasEngine
 from zoo_tf.network import seeded
 from zoo_tf.start import keras, tf
-from zoo_tf.weight_files import imagenet_labels, load_into, official
+from zoo_tf.weight_files import imagenet_labels, keras_cache, load_into, official
 
 
 class KerasAdapter(Adapter):
     """keras.applications by name; KerasHub by name, from its presets, and from Hugging Face and timm folders."""
 
     framework = "tf"
+    notes_reads = True
 
     def load(self, request: LoadRequest) -> KerasEngine:
         """Sources in this order: keras.applications, KerasHub, a local folder, a hub id (KerasHub reads both)."""
         device = device_of(request.device)
+        reads.note(keras_cache().parent / "keras.json")  # Keras's own settings: layout, epsilon
         with tf.device(device), seeded(request.seed):
             if request.name in images.APPLICATIONS:
                 engine = _load_image(request, device)

@@ -55,6 +55,13 @@ class KerasEngine(Engine):
         with tf.device(self._device):
             return np.array(self._head(self._infer(self._native(batch))).numpy())
 
+    def outputs(self, batch: Batch) -> tuple[Array, Array | None]:
+        """In one pass."""
+        with tf.device(self._device):
+            features = self._infer(self._native(batch))
+            logits = None if self._head is None else np.array(self._head(features).numpy())
+            return np.array(features.numpy()), logits
+
     def _features(self, tensors: Any) -> Any:
         found = self.network.backbone(tensors, training=False)
         return found[0] if isinstance(found, list | tuple) else found

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import h5py
 
+from zoo import reads
 from zoo.cards import WeightsCard
 from zoo.errors import InputError, UnsafeWeightsError, WeightsCorruptError
 from zoo.files import atomic_file
@@ -37,6 +38,8 @@ def official(cards: Sequence[WeightsCard]) -> tuple[Path, bool]:
     """The first of these files in the mirror, else the first one from Keras (its cache or its server), else
     another one from its cache. Also says whether it was downloaded now. Raises WeightsUnavailableError,
     WeightsCorruptError for a file in the mirror that is not what its digest says."""
+    for card in cards:
+        reads.note(keras_cache() / (card.file or ""))
     for card in cards:
         if card.file and (path := mirrored(card.file, sha256=card.sha256)):
             _check_md5(path, card)
@@ -84,6 +87,7 @@ def download(file: str, url: str, *, digest: str | None = None) -> Path:
 def imagenet_labels(*, may_download: bool) -> tuple[str, ...] | None:
     """The 1000 names in order, from the mirror or Keras's cache, or None where they are not in reach."""
     path = mirrored(LABELS) or keras_cache() / LABELS
+    reads.note(path)
     if not path.exists() and may_download:
         try:
             path = download(LABELS, LABELS_URL)
@@ -109,6 +113,7 @@ def load_into(path: Path, build: Build, *, classes: int, partial: bool = False) 
 
 def judge(path: Path) -> None:
     """Look at a file's bytes before any loader does. Raises what `load_into` raises."""
+    reads.note(path)
     if not path.is_file():
         raise InputError(f"no weight file {path}: give the path of a .h5, .weights.h5 or .keras file")
     with path.open("rb") as file:

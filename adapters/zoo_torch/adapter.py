@@ -26,6 +26,7 @@ class TorchAdapter(Adapter):
     """torchvision's classifiers, BERT, and any nn.Module that ends in a Linear."""
 
     framework = "torch"
+    notes_reads = True
 
     def load(self, request: LoadRequest) -> TorchEngine:
         if (published := PUBLISHED.get(request.name)) is not None:

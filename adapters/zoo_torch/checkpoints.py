@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from zoo import reads
 from zoo.errors import InputError, UnsafeWeightsError, WeightsCorruptError
 from zoo_torch.engine import check_keys
 
@@ -26,6 +27,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises InputError (no such file), UnsafeWeightsError (a pickle that could run code: it is not run),
     WeightsCorruptError (truncated, or no weights).
     """
+    reads.note(path)
     if not path.is_file():
         raise InputError(f"no weights file {path}: give a .safetensors or .pth file that exists")
     loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -78,6 +78,18 @@ class TorchEngine(Engine):
             raise HeadMissingError(self._no_head)
         with torch.no_grad(), modes(self.module, lambda _: False):
             return to_array(self._logits(self._tensors(batch)))
+
+    def outputs(self, batch: Batch) -> tuple[Array, Array | None]:
+        if self._head_path is None and self._own_head is None:
+            return super().outputs(batch)
+        with torch.no_grad(), modes(self.module, lambda _: False):
+            tensors = self._tensors(batch)
+            if self._head_path is not None:
+                features, logits = through_head(self.module, self._head_path, tensors)
+            else:
+                features = self._features(tensors)
+                logits = cast(nn.Linear, self._own_head)(features)
+            return to_array(features), to_array(logits)
 
     def _features(self, tensors: Tensors) -> Tensor:
         if self._head_path is not None:

@@ -14,7 +14,7 @@ import numpy as np
 import transformers
 from torch import Tensor
 
-from zoo import model_folder
+from zoo import model_folder, reads
 from zoo import weights as zoo_weights
 from zoo.cards import TextPreprocess
 from zoo.engine import LoadRequest
@@ -102,6 +102,7 @@ def load(request: LoadRequest, published: Published) -> TorchEngine:
         if found != published.config["model_type"]:
             raise WeightsCorruptError(f"{path} holds a {found}, not a {published.config['model_type']}")
         return from_folder(path, request)
+    reads.note(path.parent)  # for its tokenizer
     return _make(request, _config(published), None, tensors=read_weights(path), beside=path.parent)
 
 

@@ -172,19 +172,19 @@ def old(path: Path, size: int, *, age_s: float) -> Path:
 def test_graphs_and_heads_count_and_go_too_unless_just_used(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph = old(own / "graphs" / "key" / "model.onnx", 600_000, age_s=7200)
-    weights = old(own / "graphs" / "key" / "model.onnx.data", 600_000, age_s=7200)
+    graph = old(own / "graphs" / "a-b-c.onnx", 600_000, age_s=7200)
+    request = old(own / "graphs" / "a-b-c.0123.json", 600_000, age_s=7200)
     recent = old(own / "heads" / "recent.onnx", 300_000, age_s=60)
     mine = old(own / "heads" / "mine.onnx", 300_000, age_s=3600)
     cache._held.add(mine)
     monkeypatch.setenv(cache.LIMIT, "1.2MB")
     put("a")
-    assert not graph.exists() and not weights.exists() and not graph.parent.exists()
+    assert not graph.exists() and not request.exists()
     assert recent.exists() and mine.exists(), "the limit is exceeded sooner"
 
 
 def test_sweeping_leaves_what_is_being_written(own: Path) -> None:
-    fresh = old(own / "graphs" / "key" / ".model.onnx.x.onnx", 10, age_s=600)
+    fresh = old(own / "graphs" / ".a-b-c.onnx", 10, age_s=600)
     dead = old(own / "heads" / ".key.onnx.y.onnx", 10, age_s=7200)
     assert cache.sweep() == [dead]
     assert fresh.exists()
@@ -230,7 +230,7 @@ def test_zoo_cache_lists_and_empties(desk: Path, own: Path, capsys: pytest.Captu
     assert sorted(row["kind"] for row in found["entries"]) == ["digests", "features", "features", "graphs"]
     assert found["bytes"] == sum(row["bytes"] for row in found["entries"]) > 0
     next(own.glob("features/*.npy")).write_bytes(b"")
-    next(own.glob("graphs/*/model.onnx")).write_bytes(b"")
+    next(own.glob("graphs/*.onnx")).write_bytes(b"")
     assert here(capsys, "cache").out.count("damaged") == 2
     assert "removed 4 file(s)" in here(capsys, "cache", "--clear").out
     assert [path for path in own.rglob("*") if path.is_file()] == []

@@ -218,11 +218,11 @@ def test_a_changed_graph_in_the_cache_is_made_again(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
     right, wrong, again = frozen(), frozen(seed=2), frozen()
     train(right, FeatureCache(tmp_path / "a"))
-    (path,) = cache_dir().glob("graphs/*/model.onnx")
+    (path,) = cache_dir().glob("graphs/*.onnx")
     good = path.read_bytes()
     path.unlink()
     train(wrong, FeatureCache(tmp_path / "b"))
-    (other,) = cache_dir().glob("graphs/*/model.onnx")
+    (other,) = cache_dir().glob("graphs/*.onnx")
     for damaged in (other.read_bytes(), good[: len(good) // 2]):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(damaged)

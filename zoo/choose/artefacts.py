@@ -15,10 +15,12 @@ from typing import Any, cast
 
 from zoo.cards import TextPreprocess, fingerprint
 from zoo.choose.candidates import Family
+from zoo.choose.requests import answer, remember
 from zoo.data.dataset import input_digests
 from zoo.engine import Array
 from zoo.errors import StorageError, ZooError
 from zoo.graph import OnnxModel, cut_depth
+from zoo.graph.kept import CacheWarning
 from zoo.process import Worker
 from zoo.train import FeatureCache
 from zoo.train.features import entry_name, features_of_inputs
@@ -50,16 +52,28 @@ class Request:
 
 
 def export_all(requests: Sequence[Request], *, say: Say) -> dict[str, dict[str, Any] | ZooError]:
-    """Run every request in its framework's worker; results (or what went wrong) by key."""
+    """Answer every request from the cache or in its framework's worker; results (or what went wrong) by key."""
     by_framework: dict[str, list[Request]] = {}
-    for request in requests:
-        by_framework.setdefault(request.framework, []).append(request)
     results: dict[str, dict[str, Any] | ZooError] = {}
+    for request in requests:
+        found = _known(request)
+        if found is None:
+            by_framework.setdefault(request.framework, []).append(request)
+        else:
+            say(f"{request.key} is in the cache")
+            results[request.key] = found
     with ThreadPoolExecutor(max_workers=max(1, len(by_framework))) as pool:
         jobs = [pool.submit(_serve, name, todo, say) for name, todo in by_framework.items()]
         for job in jobs:
             results.update(job.result())
     return results
+
+
+def _known(request: Request) -> dict[str, Any] | ZooError | None:
+    try:
+        return answer(request.framework, request.arguments)
+    except StorageError as error:
+        return error
 
 
 def _serve(framework: str, requests: Sequence[Request], say: Say) -> dict[str, dict[str, Any] | ZooError]:
@@ -72,8 +86,11 @@ def _serve(framework: str, requests: Sequence[Request], say: Say) -> dict[str, d
             if not worker.alive:
                 worker = Worker(framework, env=env)
             try:
-                answer = worker.call("zoo.jobs:export", request.arguments, timeout_s=EXPORT_TIMEOUT_S)
-                results[request.key] = answer
+                found = worker.call("zoo.jobs:export", request.arguments, timeout_s=EXPORT_TIMEOUT_S)
+                results[request.key] = found
+                remember(request.framework, request.arguments, found)
+                for message in found["said"]:
+                    warnings.warn(message, CacheWarning, stacklevel=2)
             except ZooError as error:
                 results[request.key] = error
     finally:

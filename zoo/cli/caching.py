@@ -75,7 +75,9 @@ def what(entry: Entry) -> str:
         from zoo.graph import OnnxModel
 
         model = OnnxModel(entry.path)
-        return f"{model.id}, with {model.num_classes} classes" if entry.kind == cache.HEADS else model.id
+        if model.depths:
+            return f"{model.id}, {len(model.depths)} depths"
+        return f"{model.id}, {model.num_classes or 'no'} classes"
     except (ModelFileError, OSError):
         return "damaged"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from zoo.cards import ModelId
 from zoo.engine import Engine
 from zoo.errors import ExportError, ModelFileError
 from zoo.files import storage_error
-from zoo.graph import surgery
+from zoo.graph import metadata, surgery
 from zoo.graph.metadata import Metadata
 from zoo.graph.parity import check_engine
 from zoo.graph.runtime import OnnxModel
@@ -66,6 +67,23 @@ def export_engine(
     labels = engine.labels if not cuts and engine.num_classes is not None else None
     seal(model, Metadata(engine.preprocess, labels, provenance), session, Path(path))
     return OnnxModel(path)
+
+
+def put_head(engine: Engine, source: Path, path: Path) -> None:
+    """Write `engine` as `path` from `source`, a graph of the same backbone: only its linear head and labels differ.
+
+    The bytes are those of `export_engine`. Raises ExportMismatchError, ModelFileError, StorageError.
+    """
+    head = engine.head()
+    if head is None:
+        raise ExportError("only a linear head can be put on a graph")
+    model = load_proto(source)
+    stored = metadata.read(model, source)
+    surgery.set_head(model, *head)
+    session = accepted(model)
+    figures = check_engine(engine, session, surgery.FEATURES)
+    described = metadata.with_provenance(stored, {"parity": figures})
+    seal(model, dataclasses.replace(described, labels=engine.labels), session, path)
 
 
 def _outputs(engine: Engine) -> list[str]:

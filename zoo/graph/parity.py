@@ -12,6 +12,7 @@ outputs hardly depend on its input.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,12 +53,12 @@ class Yardstick:
         return OF_SPREAD * self.spread + OF_MAGNITUDE * self.magnitude
 
     def figures(self, error: float) -> dict[str, float]:
-        """An error as provenance keeps it: with the spread, and over the spread (or the floor, if larger)."""
+        """An error as provenance keeps it: at most so much, with the spread; and over the spread (or the floor)."""
         base = max(self.spread, OF_MAGNITUDE * self.magnitude, float(np.finfo(np.float32).tiny))
         return {
-            "error": rounded(error),
+            "error": _at_most(error),
             "spread": rounded(self.spread),
-            "error_of_spread": rounded(error / base),
+            "error_of_spread": _at_most(error / base),
         }
 
 
@@ -77,9 +78,11 @@ def check_engine(
     Raises ExportMismatchError with the figures of the worst case.
     """
     batches = samples.parity_batches(engine.preprocess, engine.inputs, seed=seed)
-    right = {output: [engine.features(batch) for batch in batches]}
     if engine.num_classes is not None and LOGITS in names(session.get_outputs()):
-        right[LOGITS] = [engine.logits(batch) for batch in batches]
+        pairs = [engine.outputs(batch) for batch in batches]
+        right = {output: [pair[0] for pair in pairs], LOGITS: [p[1] for p in pairs if p[1] is not None]}
+    else:
+        right = {output: [engine.features(batch) for batch in batches]}
     found = [_run(session, list(right), batch) for batch in batches]
     return {
         name: _compare(name, [row[i] for row in found], values, batches)
@@ -125,6 +128,11 @@ def _shape(batch: Batch) -> str:
 def rounded(value: float) -> float:
     """Two digits: more would be noise, and would make two exports of one model different files."""
     return float(f"{value:.1e}")
+
+
+def _at_most(error: float) -> float:
+    """The next power of ten: how a framework rounds depends on its threads, and the file's bytes should not."""
+    return float(f"1e{math.ceil(math.log10(error))}") if 0 < error < math.inf else error
 
 
 def golden_pair(session: onnxruntime.InferenceSession, preprocess: Preprocess) -> dict[str, Any]:

@@ -326,6 +326,7 @@ class ToyAdapter(Adapter):
     """Framework "toy": the models `tiny` (images) and `words` (texts)."""
 
     framework = "toy"
+    notes_reads = True
 
     def load(self, request: LoadRequest) -> ToyEngine:
         """Weights "default" are the ones of seed 0."""

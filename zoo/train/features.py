@@ -1,8 +1,7 @@
 """A frozen backbone's features, computed once: through its ONNX graph, then kept on disk.
 
-The graph is exported once per (architecture, weights, preprocess, framework versions), the features once
-per (that, what decodes and computes, content of an input). Parity with the live backbone is checked when the
-graph is made.
+The graph is exported once (`zoo.train.exports`), the features once per (architecture, weights, preprocess,
+framework versions, what decodes and computes, content of an input).
 """
 
 from __future__ import annotations
@@ -10,97 +9,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 
-from zoo import cache
-from zoo.cards import Preprocess, fingerprint
+from zoo.cards import fingerprint
 from zoo.data import Dataset, Input
 from zoo.data.dataset import input_digests
-from zoo.engine import Array, Engine
-from zoo.errors import ExportMismatchError, ModelFileError, StorageError
-from zoo.files import atomic_file, cache_dir
-from zoo.graph import OnnxModel, export_engine
-from zoo.graph.parity import check_engine
-from zoo.graph.session import open_session
-from zoo.train.feature_files import WITHOUT
+from zoo.engine import Array
+from zoo.graph import OnnxModel
+from zoo.train.exports import backbone_graph as backbone_graph
+from zoo.train.exports import backbone_key as backbone_key
+from zoo.train.exports import can_be_cached as can_be_cached
+from zoo.train.exports import export as export
 from zoo.train.feature_files import FeatureCache as FeatureCache
-from zoo.train.tensors import weights_hash
 
 CHUNK = 512
 """Examples a pass: bounds memory, and is many batches, so that decoding still overlaps computing."""
-
-OF_THE_HEAD = ("num_classes", "classes", "head")
-"""Entries of the adapters' architectures that features do not depend on: another head is no other graph."""
-
-
-def can_be_cached(engine: Engine) -> bool:
-    """A linear head, on a network whose code is known: somebody's own module may change under equal weights."""
-    return engine.head() is not None and engine.architecture() is not None
-
-
-def backbone_key(engine: Engine, preprocess: Preprocess, versions: Mapping[str, str]) -> str:
-    """What features depend on: architecture, weights and buffers without the head, preprocess, versions."""
-    architecture = {k: v for k, v in (engine.architecture() or {}).items() if k not in OF_THE_HEAD}
-    weights = weights_hash(engine, backbone_only=True)
-    parts = (architecture, preprocess, dict(versions))
-    return fingerprint([weights, *(fingerprint(part) for part in parts)])
-
-
-def backbone_graph(engine: Engine, key: str, *, model_id: str, versions: Mapping[str, str]) -> OnnxModel:
-    """The backbone's ONNX graph, exported where the cache has no good one under `key`. Its head may be any.
-
-    Raises ExportError, ExportMismatchError, StorageError.
-    """
-    path = _graph_path(key, model_id)
-    if (cached := _cached_graph(path)) is not None:
-        try:
-            check_engine(engine, cached.session, "features")
-        except (ExportMismatchError, ModelFileError):
-            path.unlink(missing_ok=True)  # changed on disk: it is made again
-        else:
-            return cached
-    try:
-        made = export_engine(engine, path, model_id=model_id, versions=versions)
-    except StorageError as error:
-        raise StorageError(f"{error} {WITHOUT}") from error
-    cache.touch(path)
-    cache.make_room(0)
-    return made
-
-
-def _graph_path(key: str, model_id: str) -> Path:
-    return cache_dir() / "graphs" / fingerprint([key, model_id]) / "model.onnx"
-
-
-def _cached_graph(path: Path) -> OnnxModel | None:
-    try:
-        if not path.is_file():
-            return None
-        cache.touch(path)
-        return OnnxModel(path)
-    except ModelFileError:
-        path.unlink(missing_ok=True)  # truncated: it is made again
-        return None
-
-
-def export(engine: Engine, path: Path, *, model_id: str, versions: Mapping[str, str]) -> OnnxModel:
-    """Write the engine with its head and labels to `path`; parity of that very file is checked.
-
-    A linear head goes onto the cached graph of its backbone where training made one; else all is exported.
-    Raises ExportError, ExportMismatchError, StorageError; nothing is left at `path` then.
-    """
-    head, cached = engine.head(), None
-    if can_be_cached(engine):
-        key = backbone_key(engine, engine.preprocess, versions)
-        cached = _cached_graph(_graph_path(key, model_id))
-    if cached is None or head is None:
-        return export_engine(engine, path, model_id=model_id, versions=versions)
-    with atomic_file(path) as new:
-        cached.with_head(*head, labels=engine.labels, path=new)
-        check_engine(engine, open_session(new), "features")
-    return OnnxModel(path)
 
 
 def features_of(
