@@ -36,7 +36,9 @@ def test_files_that_an_export_rests_on(weights: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a.onnx").read_bytes() != (tmp_path / "c.onnx").read_bytes()
 
 
-def test_a_file_in_the_mirror_and_one_that_is_not(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_the_mirror_and_one_that_is_not(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     official = torch.hub.get_dir()
     monkeypatch.setenv("ZOO_MIRROR", str(weights))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
