@@ -28,8 +28,13 @@ from zoo.graph.export import OPSET
 DIGEST = 32
 MAKERS = ("backbone-zoo", "onnx", "onnxruntime", "onnxscript", "numpy", "protobuf", "timm", "safetensors")
 """Packages that shape a graph beside those that an adapter names in `versions`."""
-CORE = ("graph/*.py", "cards.py", "engine.py", "train/exports.py", "jobs.py")
+CORE = (
+    "backbone.py", "cards.py", "engine.py", "graph/*.py", "jobs.py", "model_folder.py", "packaged.py", "registry.py",
+    "train/exports.py", "train/store.py", "weights.py",
+)  # fmt: skip
 """The core's own code that shapes a graph: a change of it makes every graph anew, released or not."""
+OF_ADAPTERS = (".py", ".json")
+"""Code and catalogues: which file a name means is theirs to say."""
 
 
 class CacheWarning(UserWarning):
@@ -123,7 +128,7 @@ def _versions() -> dict[str, str]:
 
 
 def code() -> str:
-    """SHA-256 of the source of the export: this package's and every installed adapter's. Imports nothing."""
+    """SHA-256 of the source of the export: this package's and every installed adapter's, with its cards."""
     return _digest(tuple((path, found.st_size, found.st_mtime_ns) for path, found in _sources()))
 
 
@@ -142,5 +147,6 @@ def _sources() -> Iterator[tuple[Path, os.stat_result]]:
     tops = {point.module.partition(".")[0] for point in registry.entry_points().values()}
     for top in sorted(tops - {"zoo"}):
         if (spec := importlib.util.find_spec(top)) is not None and spec.origin is not None:
-            for path in sorted(Path(spec.origin).parent.rglob("*.py")):
-                yield path, path.stat()
+            for path in sorted(Path(spec.origin).parent.rglob("*")):
+                if path.suffix in OF_ADAPTERS:
+                    yield path, path.stat()

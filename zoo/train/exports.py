@@ -98,6 +98,8 @@ def write(
     made = not _on_another_head(engine, backbone, path, depths)
     if made:
         export_engine(engine, path, model_id=model_id, versions=versions, depths=depths)
+    if not made and not link:  # a head is put on again in no time: not worth a copy of the whole
+        return Export(None, made)
     return Export(kept.keep(path, backbone, whole, link=link), made)
 
 
