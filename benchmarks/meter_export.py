@@ -3,8 +3,9 @@
 ours: `zoo export` from a loaded model, with an empty cache: exporter, the project's form, ONNX Runtime's and
 onnx.checker's verdict, metadata. parity: the part of it that runs the framework and the file beside each other.
 default: torch.onnx.export as it comes (dynamo) for PyTorch and Hugging Face, keras.Model.export(format="onnx") for
-TensorFlow, on the native module, without any check. other: PyTorch's exporter that ours did not take, alone; the rule
-is to try the faster one first and the other where ONNX Runtime does not get the module's outputs from the file.
+TensorFlow, on the native module, without any check. torchscript, dynamo: each exporter as our ladder calls it (batch
+and length dynamic), without its check: the rule is to try the faster one first, if its file runs no slower, and the
+other where ONNX Runtime does not get the module's outputs from the file.
 
 Each export is a process of its own, the model built beforehand, contenders in turn, nothing warmed up: nobody exports
 twice in a process. run: the file at batch 1 in ONNX Runtime, median of 15, files in turn, spinning off.
@@ -92,19 +93,37 @@ def ours(model: Any, path: Path) -> dict[str, Any]:
 
 
 def torch_export(model: Any, path: Path, contender: str) -> Any:
-    """torch's exporter on the native module as it comes; "default" says nothing of dynamo."""
+    """torch's exporter on the native module as it comes; or one rung of our ladder, without its check."""
     import torch
 
     engine, module = model.engine, model.module.eval()
-    if engine.inputs == ("images",):
-        example: Any = (torch.zeros(1, 3, model.preprocess.height, model.preprocess.width),)
-        names: dict[str, Any] = {}
-    else:
-        example, names = (), {name: torch.ones(1, TOKENS, dtype=torch.int64) for name in engine.inputs}
-    options: dict[str, Any] = {"kwargs": names} if names else {}
     if contender != "default":
-        options["dynamo"] = contender == "dynamo"
-    return lambda: torch.onnx.export(module, example, str(path), **options)
+        return rung(engine, path, contender)
+    if engine.inputs == ("images",):
+        example = torch.zeros(1, 3, model.preprocess.height, model.preprocess.width)
+        return lambda: torch.onnx.export(module, (example,), str(path))
+    texts = {name: torch.ones(1, TOKENS, dtype=torch.int64) for name in engine.inputs}
+    return lambda: torch.onnx.export(module, (), str(path), kwargs=texts)
+
+
+def rung(engine: Any, path: Path, name: str) -> Any:
+    """The exporter `name` as our ladder calls it: dynamic batch and length, operators that ONNX has."""
+    import torch
+
+    from zoo.graph import OPSET
+    from zoo_torch import export as ladder
+
+    graph = ladder.Graph(engine.module, engine._outputs(()), engine.inputs)
+    example = ladder.example_inputs(engine.inputs, engine.preprocess, batch=2, length=8)
+    outputs = ["features", "logits"][
+        : len(engine._outputs(())(dict(zip(engine.inputs, example, strict=True))))
+    ]
+
+    def write() -> None:
+        with torch.no_grad(), ladder._quiet(), ladder.plain_operators(graph.module):
+            ladder.RUNGS[name](graph, example, path, outputs, OPSET)
+
+    return write
 
 
 def keras_export(model: Any, path: Path, contender: str) -> Any:
@@ -163,8 +182,8 @@ def in_process(arguments: Sequence[str], threads: int, environment: Mapping[str,
 
 
 def contenders(system: str) -> list[str]:
-    """Ours first; PyTorch's two exporters one by one, of which dynamo is the default's."""
-    return ["ours", "default"] if system.startswith("tf:") else ["ours", "default", "torchscript"]
+    """Ours first, the framework's default, and of PyTorch's exporters both as our ladder calls them."""
+    return ["ours", "default"] if system.startswith("tf:") else ["ours", "default", "torchscript", "dynamo"]
 
 
 def runs(files: Mapping[str, Path]) -> dict[str, float | None]:

@@ -197,6 +197,17 @@ def test_a_head_on_a_cached_backbone_gives_the_bytes_of_a_whole_export(classes: 
     assert digest(tmp_path / "a.onnx") == digest(tmp_path / "b.onnx")
 
 
+def test_another_head_of_the_same_shape_is_another_file(tmp_path: Path) -> None:
+    """What a frozen backbone's next training gives: equal but for the head's values."""
+    engine = ToyEngine(seed=1)
+    for seed in (1, 2):
+        engine.reset_head(3, seed=seed)
+        write(engine, tmp_path / f"{seed}.onnx")
+    batch = {"images": np.ones((1, 3, 8, 8), np.float32)}
+    assert np.allclose(OnnxModel(tmp_path / "2.onnx").logits(batch), engine.logits(batch), atol=1e-6)
+    assert digest(tmp_path / "1.onnx") != digest(tmp_path / "2.onnx")
+
+
 def test_training_on_a_second_data_set_neither_exports_nor_checks(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
