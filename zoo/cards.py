@@ -282,6 +282,8 @@ class Cost:
     load_memory_mb, the same by the end of loading; energy_mj of one inference, where the machine tells.
     latency_p50_low_ms to latency_p50_high_ms: 95 % interval over the rounds; the other *_high_ms: upper confidence
     bounds. A percentile without enough samples is None.  spread: (slowest - fastest) / median of the rounds' medians.
+    ties: ids of the models measured beside it, at its batch size, whose p50 intervals overlap its own.
+    precision: what the weights are held in (float32, float16, int8, mixed).  inputs: "float32[1,3,224,224]" by name.
     warning: why the figures are to be taken with care (a machine too noisy).  measured_at: UTC, ISO 8601.
     """
 
@@ -311,6 +313,9 @@ class Cost:
     sequence_length: int | None = None
     samples: int = 0
     spread: float | None = None
+    ties: tuple[str, ...] = ()
+    precision: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
     sha256: str | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
     measured_at: str | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 
 from zoo.cost.macs import count_macs, input_specs, read_graph
+from zoo.cost.precision import precision
 from zoo.errors import ModelFileError
 
 _FLOATS = (
@@ -81,8 +82,8 @@ def _bytes(tensor: onnx.TensorProto) -> int:
     return elements * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
-def describe(path: str, sequence_length: int) -> dict[str, int | None]:
-    """file_bytes, params and macs for the meter; macs are of one input, None where they cannot be counted.
+def describe(path: str, sequence_length: int) -> dict[str, int | str | None]:
+    """file_bytes, params, precision and macs for the meter; macs are of one input, None where they cannot be counted.
 
     A graph that fixes its batch is counted at that batch. Raises ModelFileError where the file is no graph.
     """
@@ -93,7 +94,8 @@ def describe(path: str, sequence_length: int) -> dict[str, int | None]:
     with contextlib.suppress(ModelFileError):
         macs = count_macs(path, batch_size=batch or 1, sequence_length=sequence_length) // (batch or 1)
     size = Path(path).stat().st_size + _external_bytes(model, Path(path).parent)
-    return {"file_bytes": size, "params": graph_facts(path).params, "macs": macs}
+    held = precision(_weights(model.graph))
+    return {"file_bytes": size, "params": graph_facts(path).params, "precision": held, "macs": macs}
 
 
 def _external_bytes(model: onnx.ModelProto, folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import math
 import os
@@ -11,12 +12,33 @@ from pathlib import Path
 
 import psutil
 
+from zoo.errors import InputError
+
 PROVIDER = "CPUExecutionProvider"
-_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+_PACKAGES = {
+    "cuda": "pip install onnxruntime-gpu",
+    "tensorrt": "pip install onnxruntime-gpu",
+    "openvino": "pip install onnxruntime-openvino",
+    "dml": "pip install onnxruntime-directml",
+    "coreml": "ONNX Runtime for macOS",
+    "qnn": "pip install onnxruntime-qnn",
+}
+_RUNTIMES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+)
 
 
-def machine() -> dict[str, str]:
-    """CPU, cores, memory, platform, versions and, where readable, the frequency governor; all strings."""
+CHANGING = ("load", "governor")
+"""Of `machine`, what may differ from one measurement to the next on one machine."""
+
+
+def machine(provider: str = PROVIDER) -> dict[str, str]:
+    """CPU, cores, memory, platform, versions, the load of the last minute and, where readable, the frequency
+    governor; all strings."""
     facts = {
         "cpu": cpu_model(),
         "cores": str(usable_cores()),
@@ -25,8 +47,10 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "onnxruntime": _version(*_RUNTIMES),
         "numpy": _version("numpy"),
-        "provider": PROVIDER,
+        "provider": provider,
     }
+    with contextlib.suppress(OSError, AttributeError):  # not on every system
+        facts["load"] = f"{os.getloadavg()[0]:.2f}"
     if governor := _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"):
         facts["governor"] = governor
     return facts
@@ -39,6 +63,30 @@ def usable_cores() -> int:
     if quota.isdigit() and period.isdigit():
         cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
     return cores
+
+
+def provider_named(name: str) -> str:
+    """ONNX Runtime's name of a provider: "cuda" is CUDAExecutionProvider.
+
+    Raises InputError where the ONNX Runtime that is installed has none of that name, with those that it has.
+    """
+    if name.lower() in ("cpu", PROVIDER.lower()):
+        return PROVIDER
+    import onnxruntime  # 0.4 s, and the CPU is always there
+
+    there: list[str] = onnxruntime.get_available_providers()
+    found = [full for full in there if name.lower() in (full.lower(), _short(full))]
+    if found:
+        return found[0]
+    hint = f"; {_PACKAGES[name.lower()]} has it" if name.lower() in _PACKAGES else ""
+    raise InputError(
+        f"provider {name!r} is not in this ONNX Runtime: there {'are' if len(there) > 1 else 'is'} "
+        f"{', '.join(map(_short, there))}{hint}. Install a build that has it, or measure with one that is there."
+    )
+
+
+def _short(full: str) -> str:
+    return full.lower().removesuffix("executionprovider")
 
 
 def cpu_model() -> str:

@@ -1,65 +1,33 @@
-"""The meter: every model in a process of its own, timed in interleaved rounds (A B C A B C).
+"""The meter: what ONNX files cost, each in a process of its own, timed in interleaved rounds (`zoo.cost.rounds`).
 
-Interleaving spreads what the machine does meanwhile over all models alike; what is left shows in `spread`.
-A model that crashes, hangs or is no model costs its own row: a Cost with `error`.
+A model that crashes, hangs, takes too much memory or is no model costs its own row: a Cost with `error`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import math
-import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import psutil
 
 from zoo.cards import Cost
-from zoo.cost.host import machine, usable_cores
-from zoo.cost.percentiles import percentile
+from zoo.cost.host import machine, provider_named, usable_cores
+from zoo.cost.rounds import Job, Progress, Settings, environment, measure_group
+from zoo.cost.summary import with_ties
 from zoo.errors import InputError, ModelFileError, ZooError
 from zoo.files import sha256_file
 from zoo.process import JSON, Worker
 
-ROUNDS = 5
-CALL_TIMEOUT_S = 300.0  # a load, a warm-up or a round that takes longer is a hang
-_AT_LEAST = 2  # samples a round, so ten in all: what a median needs
-_AT_MOST_PER_S = 200  # samples for each second of `min_seconds`: a cheap model is done sooner
+TIME_LIMIT_S = 300.0
+"""A load, a warm-up or a round that takes longer is a hang."""
 _GROUP = 8  # models alive at once
 _MEMORY_SHARE = 0.5  # of the free memory, for the models alive at once
 _RUNTIME_BYTES = 100e6  # a process with onnxruntime in it
 _FILE_FACTOR = 4  # a session's memory over its file's, prepacked weights and activations included
-
-Progress: TypeAlias = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class _Settings:
-    threads: int
-    sequence_length: int
-    min_seconds: float
-    machine: Mapping[str, str]
-    progress: Progress
-
-
-@dataclass
-class _Job:
-    """One artefact at one batch size on its way to a Cost."""
-
-    path: Path
-    cost: Cost
-    worker: Worker | None = None
-    rounds: list[list[float]] = field(default_factory=list)
-
-    def fail(self, error: ZooError) -> None:
-        """Keep what is known and why there is no more."""
-        self.cost = dataclasses.replace(self.cost, error=str(error))
-
-    def __str__(self) -> str:
-        return f"{self.cost.id} (batch {self.cost.batch_size})"
 
 
 def measure(
@@ -69,35 +37,55 @@ def measure(
     threads: int | None = None,
     sequence_length: int = 128,
     min_seconds: float = 1.0,
+    provider: str = "cpu",
+    memory_limit_mb: float | None = None,
+    time_limit_s: float = TIME_LIMIT_S,
     progress: Progress | None = None,
     on_cost: Callable[[Cost], None] | None = None,
 ) -> list[Cost]:
     """Measure ONNX files, given as (id, path): one Cost for each file and batch size, in that order.
 
-    threads: of each session, by default every usable core.  min_seconds: timed for each Cost; ten samples
-    at least, 200 for each second at most.  on_cost gets each Cost as soon as it is final.
+    threads: of each session, by default every usable core.  min_seconds: timed for each Cost; 12 runs at least, and
+    up to three times as long where other processes disturb it.  provider: ONNX Runtime's, by its short name ("cpu",
+    "cuda", "openvino").  memory_limit_mb: resident size of a model's process; time_limit_s: of a load or a round.
+    on_cost gets each Cost as soon as it is final, on Ctrl-C also those that were being measured.
     A file that cannot be measured is a Cost with `error`. Raises InputError for arguments that cannot be.
     """
     _check(artefacts, batch_sizes, sequence_length, min_seconds)
-    settings = _Settings(
+    _check_limits(memory_limit_mb, time_limit_s)
+    full = provider_named(provider)
+    settings = Settings(
         threads=_threads(threads),
         sequence_length=sequence_length,
         min_seconds=min_seconds,
-        machine=machine(),
+        provider=full,
+        memory_limit_mb=memory_limit_mb,
+        time_limit_s=time_limit_s,
+        machine=machine(full),
         progress=progress or _silent,
     )
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    known = {"threads": settings.threads, "machine": settings.machine, "measured_at": now}
     jobs = [
-        _Job(Path(path), Cost(id=name, batch_size=size, threads=settings.threads, machine=settings.machine))
+        Job(Path(path), Cost(id=name, batch_size=size, **known))  # type: ignore[arg-type]  # by those names
         for name, path in artefacts
         for size in batch_sizes
     ]
     _describe_files(jobs, settings)
     for size in batch_sizes:
         for group in _groups([job for job in jobs if job.cost.batch_size == size]):
-            _measure_group(group, settings)
-            for job in group if on_cost else ():
-                on_cost(job.cost)  # type: ignore[misc]  # not None: the line above
-    return [job.cost for job in jobs]
+            try:
+                measure_group(group, settings)
+            finally:
+                _hand_out(group, on_cost)
+    return with_ties([job.cost for job in jobs])
+
+
+def _hand_out(group: Sequence[Job], on_cost: Callable[[Cost], None] | None) -> None:
+    """Give what is final to on_cost: after Ctrl-C, what has figures or failed by itself."""
+    for cost in with_ties([job.cost for job in group]):
+        if on_cost is not None and (cost.error or cost.samples):
+            on_cost(cost)
 
 
 def _silent(text: str) -> None:
@@ -121,6 +109,13 @@ def _check(
         raise InputError("this cannot be measured: " + "; ".join(wrong))
 
 
+def _check_limits(memory_limit_mb: float | None, time_limit_s: float) -> None:
+    if memory_limit_mb is not None and not memory_limit_mb > 0:
+        raise InputError(f"memory_limit_mb {memory_limit_mb}: must be above 0, or None for no limit")
+    if not time_limit_s > 0:
+        raise InputError(f"time_limit_s {time_limit_s}: must be above 0")
+
+
 def _threads(threads: int | None) -> int:
     cores = usable_cores()
     if threads is None:
@@ -134,7 +129,7 @@ def _threads(threads: int | None) -> int:
 
 
 # --- what needs no running: a process apart, so that a graph that crashes onnx costs a figure, not the program
-def _describe_files(jobs: Sequence[_Job], settings: _Settings) -> None:
+def _describe_files(jobs: Sequence[Job], settings: Settings) -> None:
     """Set file_bytes, sha256, params and macs; macs stay None where they cannot be counted."""
     with contextlib.ExitStack() as stack:
         worker: Worker | None = None
@@ -143,19 +138,19 @@ def _describe_files(jobs: Sequence[_Job], settings: _Settings) -> None:
             if job.path not in known:
                 settings.progress(f"reading {job.cost.id}")
                 if worker is None or not worker.alive:
-                    worker = stack.enter_context(Worker("graph facts", env=_environment(settings.threads)))
+                    worker = stack.enter_context(Worker("graph facts", env=environment(settings.threads)))
                 known[job.path] = _describe_file(job.path, worker, settings)
             facts = known[job.path]
             job.cost = dataclasses.replace(job.cost, **facts)
 
 
-def _describe_file(path: Path, worker: Worker, settings: _Settings) -> dict[str, JSON]:
+def _describe_file(path: Path, worker: Worker, settings: Settings) -> dict[str, JSON]:
     if not path.is_file():
         return {"error": f"{path} does not exist: export the model first, or correct the path."}
     facts: dict[str, JSON] = {"file_bytes": path.stat().st_size, "sha256": sha256_file(path)}
     arguments = {"path": str(path), "sequence_length": settings.sequence_length}
     try:
-        facts |= worker.call("zoo.cost.facts:describe", arguments, timeout_s=CALL_TIMEOUT_S)
+        facts |= worker.call("zoo.cost.facts:describe", arguments, timeout_s=settings.time_limit_s)
     except ModelFileError as error:
         facts["error"] = str(error)
     except ZooError:
@@ -164,12 +159,12 @@ def _describe_file(path: Path, worker: Worker, settings: _Settings) -> dict[str,
 
 
 # --- what is timed
-def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
+def _groups(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """Jobs that are alive together: at most _GROUP, evenly, and within a share of the free memory."""
     jobs = [job for job in jobs if not job.cost.error] + [job for job in jobs if job.cost.error]
     free = psutil.virtual_memory().available * _MEMORY_SHARE
     largest = math.ceil(len(jobs) / math.ceil(len(jobs) / _GROUP)) if jobs else 0
-    group: list[_Job] = []
+    group: list[Job] = []
     taken = 0.0
     for job in jobs:
         need = _RUNTIME_BYTES + _FILE_FACTOR * (job.cost.file_bytes or 0)
@@ -180,83 +175,3 @@ def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
         taken += need
     if group:
         yield group
-
-
-def _measure_group(jobs: Sequence[_Job], settings: _Settings) -> None:
-    with contextlib.ExitStack() as stack:
-        for job in jobs:
-            if not job.cost.error:
-                worker = Worker(f"meter of {job.cost.id}", env=_environment(settings.threads))
-                job.worker = stack.enter_context(worker)
-        for job in jobs:  # all of them before the first is loaded, so that no start falls into a timing
-            _attempt(job, _start)
-        for job in jobs:
-            settings.progress(f"loading {job}")
-            _attempt(job, lambda job, worker: _load(job, worker, settings))
-        for index in range(ROUNDS):
-            well = sum(not job.cost.error for job in jobs)
-            settings.progress(f"timing {well} models, round {index + 1} of {ROUNDS}")
-            for job in jobs:
-                _attempt(job, lambda job, worker: _round(job, worker, settings))
-        for job in jobs:
-            _attempt(job, _finish)
-
-
-def _attempt(job: _Job, step: Callable[[_Job, Worker], None]) -> None:
-    """Take one step with a job that is still well; a failure ends that job alone."""
-    if job.worker is None or job.cost.error:
-        return
-    try:
-        step(job, job.worker)
-    except ZooError as error:
-        job.fail(error)
-        job.worker.close()
-
-
-def _start(job: _Job, worker: Worker) -> None:
-    version = worker.call("zoo.cost.worker:start", timeout_s=CALL_TIMEOUT_S)
-    job.cost = dataclasses.replace(job.cost, machine={**job.cost.machine, "onnxruntime": version})
-
-
-def _load(job: _Job, worker: Worker, settings: _Settings) -> None:
-    arguments = {
-        "path": str(job.path),
-        "threads": settings.threads,
-        "batch_size": job.cost.batch_size,
-        "sequence_length": settings.sequence_length,
-    }
-    facts = worker.call("zoo.cost.worker:load", arguments, timeout_s=CALL_TIMEOUT_S)
-    worker.call("zoo.cost.worker:warm_up", {"seconds": settings.min_seconds}, timeout_s=CALL_TIMEOUT_S)
-    job.cost = dataclasses.replace(job.cost, **facts)
-
-
-def _round(job: _Job, worker: Worker, settings: _Settings) -> None:
-    most = math.ceil(_AT_MOST_PER_S * max(1.0, settings.min_seconds) / ROUNDS)
-    arguments = {"seconds": settings.min_seconds / ROUNDS, "at_least": _AT_LEAST, "at_most": most}
-    job.rounds.append(worker.call("zoo.cost.worker:run_round", arguments, timeout_s=CALL_TIMEOUT_S))
-
-
-def _finish(job: _Job, worker: Worker) -> None:
-    peak = worker.call("zoo.cost.worker:peak_memory_mb", timeout_s=CALL_TIMEOUT_S)
-    job.cost = dataclasses.replace(summed_up(job.cost, job.rounds), peak_memory_mb=peak)
-
-
-def summed_up(cost: Cost, rounds: Sequence[Sequence[float]]) -> Cost:
-    """`cost` with the figures of the rounds' milliseconds; throughput is inputs over the time of all runs."""
-    times = [time for times in rounds for time in times]
-    medians = [statistics.median(times) for times in rounds]
-    return dataclasses.replace(
-        cost,
-        latency_p50_ms=percentile(times, 50),
-        latency_p90_ms=percentile(times, 90),
-        latency_p99_ms=percentile(times, 99),
-        throughput_per_s=cost.batch_size * len(times) / (sum(times) / 1e3),
-        samples=len(times),
-        spread=(max(medians) - min(medians)) / statistics.median(medians),
-    )
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """Thread pools that a session option does not reach."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return dict.fromkeys(names, str(threads))

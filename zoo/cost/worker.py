@@ -6,18 +6,24 @@ The session lives in this module between calls, because a worker's calls are pla
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import itertools
+import os
 import re
 import resource
 import statistics
 import sys
 import time
+from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
 from zoo.cost.inputs import METADATA_KEY, InputSpec, concrete_feed, draw
-from zoo.errors import ModelFileError
+from zoo.errors import ModelFileError, WorkerError
 
 _WINDOW = 3  # runs compared with the runs before them, to see whether it still gets faster
 _STEADY = 0.95
@@ -30,15 +36,17 @@ def start() -> str:
     return str(onnxruntime.__version__)
 
 
-def load(path: str, threads: int, batch_size: int, sequence_length: int) -> dict[str, Any]:
-    """Open the file. Returns load_ms, load_memory_mb and its input's sequence_length (or None).
+def load(path: str, threads: int, batch_size: int, sequence_length: int, provider: str) -> dict[str, Any]:
+    """Open the file. Returns load_ms, load_memory_mb, its input's sequence_length (or None) and inputs, by name as
+    "float32[1,3,224,224]".
 
-    Raises ModelFileError where ONNX Runtime does not take it, or where it does not take such a batch.
+    provider: by ONNX Runtime's name. Raises ModelFileError where ONNX Runtime does not take the file or such a batch,
+    WorkerError where the provider does not start.
     """
     _reset_high_water()
     before = _resident_bytes()
     started = time.perf_counter()
-    session = _open(path, threads)
+    session = _open(path, threads, provider)
     load_ms = (time.perf_counter() - started) * 1e3
     load_memory_mb = (_high_water_bytes() - before) / 1e6
     specs = [
@@ -49,13 +57,23 @@ def load(path: str, threads: int, batch_size: int, sequence_length: int) -> dict
     feed = concrete_feed(
         specs, metadata.get(METADATA_KEY), batch_size=batch_size, sequence_length=sequence_length
     )
-    _loaded.update(session=session, feed=draw(specs, feed), before=before)
-    length = feed.sequence_length
-    return {"load_ms": load_ms, "load_memory_mb": load_memory_mb, "sequence_length": length}
+    arrays = draw(specs, feed)
+    _loaded.update(session=session, feed=arrays, before=before)
+    return {
+        "load_ms": load_ms,
+        "load_memory_mb": load_memory_mb,
+        "sequence_length": feed.sequence_length,
+        "inputs": {name: f"{a.dtype}[{','.join(map(str, a.shape))}]" for name, a in arrays.items()},
+    }
 
 
-def warm_up(seconds: float) -> float:
-    """Run until it gets no faster (or `seconds` are over, three runs at least); the median of the last in ms."""
+def warm_up(seconds: float) -> dict[str, float]:
+    """Run until it gets no faster (or `seconds` are over, three runs at least).
+
+    Returns milliseconds: first_ms, of the first run; run_ms, of the fastest.
+    """
+    gc.collect()
+    gc.disable()  # as timeit does: a collection is Python's time, not the model's
     times: list[float] = []
     deadline = time.perf_counter() + seconds
     while len(times) < _MAX_WARM_UP:
@@ -68,17 +86,29 @@ def warm_up(seconds: float) -> float:
             break
         if len(earlier) == _WINDOW and last >= _STEADY * statistics.median(earlier):
             break
-    return statistics.median(times[-_WINDOW:])
+    return {"first_ms": times[0], "run_ms": min(times)}
 
 
-def run_round(seconds: float, at_least: int, at_most: int) -> list[float]:
-    """Milliseconds of single runs, for about `seconds`; the first run, its caches taken by others, is left out."""
-    _run_once()
+def run_round(seconds: float, at_least: int, at_most: int) -> dict[str, Any]:
+    """Run for about `seconds`; the first run, its caches taken by others, is left out. Returns
+
+    times: milliseconds of single runs.  waits: milliseconds that threads of this process were found to have waited for
+    a core when each of them was over.  before_ms: the same, found between the last round's end and the first of them.
+    Linux counts a wait when it is over. Where the system does not tell, waits are 0.
+    """
     times: list[float] = []
-    deadline = time.perf_counter() + seconds
-    while len(times) < at_least or (len(times) < at_most and time.perf_counter() < deadline):
-        times.append(_run_once())
-    return times
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(file.open("rb", buffering=0)) for file in _schedules()]
+        _run_once()
+        waited = [_waited_ms(files)]
+        deadline = time.perf_counter() + seconds
+        while len(times) < at_least or (len(times) < at_most and time.perf_counter() < deadline):
+            times.append(_run_once())
+            waited.append(_waited_ms(files))
+    waits = [max(0.0, after - before) for before, after in itertools.pairwise(waited)]
+    before = max(0.0, waited[0] - _loaded.get("waited", waited[0]))
+    _loaded["waited"] = waited[-1]
+    return {"times": times, "waits": waits, "before_ms": before}
 
 
 def peak_memory_mb() -> float:
@@ -87,17 +117,28 @@ def peak_memory_mb() -> float:
     return (_high_water_bytes() - before) / 1e6
 
 
-def _open(path: str, threads: int) -> Any:
+def high_water_mb() -> float:
+    """The most that was resident of this process since before loading, the runtime included; 10^6 bytes."""
+    return _high_water_bytes() / 1e6
+
+
+def _open(path: str, threads: int, provider: str) -> Any:
+    # Threads spin between runs, as they do by default, in `predict` and in a bare loop. Spinning disturbs another
+    # session of the same process; here each has its own, and an idle one's threads sleep soon after its last run.
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Spinning threads of one session take the cores from the next: interleaved, they gave false ratios.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path, options, providers=[provider])
     except Exception as error:  # its exceptions share no other base class
         raise ModelFileError(f"ONNX Runtime does not take {Path(path).name}: {_first_line(error)}") from error
+    if session.get_providers()[0] != provider:  # it falls back to the CPU and only prints so
+        raise WorkerError(
+            f"{provider} is in this ONNX Runtime and did not start (a driver or a library of it is missing, or there "
+            f"is no such device), so {Path(path).name} would have run on the CPU: nothing was measured."
+        )
+    return session
 
 
 def _run_once() -> float:
@@ -128,6 +169,23 @@ def _resident_bytes() -> int:
 def _high_water_bytes() -> int:
     unit = 1 if sys.platform == "darwin" else 1024
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _schedules() -> list[Path]:
+    """Where Linux tells of each thread how long it has waited for a core; nothing elsewhere.
+
+    Of /proc/self/task/*/schedstat: ns on a core, ns waiting in the queue (Documentation/scheduler/sched-stats).
+    """
+    return sorted(Path("/proc/self/task").glob("*/schedstat"))
+
+
+def _waited_ms(files: Sequence[FileIO]) -> float:
+    """What those threads together have waited so far; one that has ended counts no more."""
+    total = 0
+    for file in files:
+        with contextlib.suppress(OSError):
+            total += int(os.pread(file.fileno(), 64, 0).split()[1])
+    return total / 1e6
 
 
 def _status(field: str) -> int | None:
