@@ -14,6 +14,8 @@ from zoo.cards import Cost
 from zoo.choose.artefacts import Request, Say, export_all
 from zoo.choose.candidates import is_run, run_id
 from zoo.cost import measure
+from zoo.cost.host import provider_named
+from zoo.cost.meter import TIME_LIMIT_S
 from zoo.errors import InputError, ModelFileError, ZooError
 from zoo.graph import OnnxModel
 
@@ -27,32 +29,48 @@ def benchmark(
     threads: int | None = None,
     sequence_length: int = 128,
     min_seconds: float = 1.0,
+    provider: str = "cpu",
+    memory_limit_mb: float | None = None,
+    time_limit_s: float = TIME_LIMIT_S,
     progress: Callable[[str], None] | None = None,
+    on_cost: Callable[[Cost], None] | None = None,
 ) -> list[Cost]:
     """One Cost per model and batch size; a model that fails is a Cost with `error`.
 
     models: ids, saved runs, ONNX files (paths), Backbone or OnnxModel objects. Names are exported in their
     framework's worker first; where pretrained weights cannot be reached random ones are measured, and the
     id says `@none`. sequence_length: tokens of a text. min_seconds: timed seconds per model and batch size.
+    provider: ONNX Runtime's, by its short name ("cpu", "cuda", "openvino"). memory_limit_mb: resident size of a model's
+    process, which is ended above it; time_limit_s: of a load or a round. on_cost gets each Cost as soon as it is final,
+    on Ctrl-C also of what was being measured.
     """
     listed = [models] if isinstance(models, str | Path | Backbone | OnnxModel) else list(models)
     if not listed:
         raise InputError("nothing to measure: name models, saved runs or ONNX files")
     say = progress or (lambda message: None)
+    provider_named(provider)  # before anything is exported
     with tempfile.TemporaryDirectory(prefix="zoo-bench-") as work:
         found = files(listed, Path(work), say=say)
+        lost = _lost(found, batch_sizes)
+        for cost in lost if on_cost else ():
+            on_cost(cost)  # type: ignore[misc]  # not None: the line above
         good = [(name, path) for name, path in found if isinstance(path, Path)]
         costs = measure(
             good, batch_sizes=batch_sizes, threads=threads, sequence_length=sequence_length,
-            min_seconds=min_seconds, progress=progress,
+            min_seconds=min_seconds, provider=provider, memory_limit_mb=memory_limit_mb,
+            time_limit_s=time_limit_s, progress=progress, on_cost=on_cost,
         ) if good else []  # fmt: skip
-    lost = [
+    return _in_order(costs + lost, [name for name, _ in found])
+
+
+def _lost(found: Sequence[tuple[str, Path | ZooError]], batch_sizes: Sequence[int]) -> list[Cost]:
+    """Rows of the models that there is no file of."""
+    return [
         Cost(name, batch_size=size, error=str(error))
         for name, error in found
         if not isinstance(error, Path)
         for size in batch_sizes
     ]
-    return _in_order(costs + lost, [name for name, _ in found])
 
 
 def _in_order(costs: list[Cost], names: list[str]) -> list[Cost]:

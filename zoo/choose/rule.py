@@ -1,8 +1,8 @@
 """The rule that picks: quality first, and among equals cost.
 
 A tie needs both: the paired 95 % interval of the difference on the same examples contains 0, AND the gap is
-at most `tolerance`. Among the tied the lowest p50 latency wins; latencies closer than the spread of their
-own rounds are one latency, and then size and at last the id decide.
+at most `tolerance`. Among the tied the lowest p50 latency wins; latencies closer than half the 95 %
+interval of p50 are one latency, and then size and at last the id decide.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def _latency(cost: Cost) -> float:
 
 
 def _noise(cost: Cost) -> float:
-    """How far its rounds' medians lie to either side of the middle, relative."""
+    """How far its p50 may lie to either side, relative: half its interval, or half its rounds' spread without one."""
+    low, high, middle = cost.latency_p50_low_ms, cost.latency_p50_high_ms, cost.latency_p50_ms
+    if low is not None and high is not None and middle:
+        return (high - low) / middle / 2
     return (cost.spread or 0.0) / 2
 
 

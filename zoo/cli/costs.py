@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cards import Cost
-from zoo.cli import tables
+from zoo.cli import cost_notes, tables
 from zoo.cli.options import (
     DATA_HELP,
     AsCsv,
     AsJson,
+    AsMarkdown,
     LabelColumn,
     OnError,
     OnErrorOption,
@@ -31,6 +32,7 @@ HEADERS = (
     "model",
     "batch",
     "p50 ms",
+    "95 %",
     "p90 ms",
     "p99 ms",
     "inputs/s",
@@ -39,6 +41,7 @@ HEADERS = (
     "params M",
     "MACs G",
     "load ms",
+    "first ms",
 )
 Models = Annotated[
     list[str], typer.Argument(metavar="MODEL...", help="Ids, saved runs, ONNX files.", show_default=False)
@@ -53,45 +56,76 @@ def register(app: typer.Typer) -> None:
 
 def bench_command(
     models: Models,
-    batch_size: Annotated[str, typer.Option(help="One or several: 1,8.")] = "1",
+    batch_size: Annotated[str, typer.Option(help="One or several: 1,8,32.")] = "1",
     threads: Threads = None,
+    provider: Annotated[str, typer.Option(help="Of ONNX Runtime: cpu, cuda, openvino, coreml, ...")] = "cpu",
     min_seconds: Annotated[float, typer.Option(min=0, help="Measure each at least this long.")] = 1.0,
     sequence_length: SequenceLength = 128,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="End a model's process above this resident size: 300MB.")
+    ] = None,
+    time_limit: Annotated[float, typer.Option(min=0, help="Seconds for a load or a round: a hang.")] = 300.0,
     json: AsJson = False,
     csv: AsCsv = False,
+    markdown: AsMarkdown = False,
 ) -> None:
     """Latency, throughput, memory, size: each model in its own process, by one meter for all."""
-    one_form(json, csv)
+    one_form(json, csv, markdown)
     sizes = integers(batch_size, "--batch-size")
     from zoo import choose
+    from zoo.choose.limits import parse_limit
 
+    limit = None if memory_limit is None else parse_limit(memory_limit, "MB")
+    final: list[Cost] = []
+    stopped = False
     with tables.progress() as say:
-        costs = choose.benchmark(
-            models,
-            batch_sizes=sizes,
-            threads=threads,
-            sequence_length=sequence_length,
-            min_seconds=min_seconds,
-            progress=say,
-        )
-    if json:
-        tables.print_json(costs)
-    elif csv:
-        _csv(costs)
-    else:
-        _table(costs, models)
+        try:
+            final = choose.benchmark(
+                models,
+                batch_sizes=sizes,
+                threads=threads,
+                sequence_length=sequence_length,
+                min_seconds=min_seconds,
+                provider=provider,
+                memory_limit_mb=limit,
+                time_limit_s=time_limit,
+                progress=say,
+                on_cost=final.append,
+            )
+        except KeyboardInterrupt:
+            stopped = True
+    _show(final, models, "json" if json else "csv" if csv else "markdown" if markdown else "")
+    _end(final, stopped)
+
+
+def _end(costs: list[Cost], stopped: bool) -> None:
+    """The exit code: of Ctrl-C, or that nothing could be measured."""
+    if stopped:
+        count = sum(not cost.error for cost in costs)
+        raise KeyboardInterrupt(f"what was measured stands above: {count} {'rows' if count != 1 else 'row'}")
     if costs and all(cost.error for cost in costs):
         raise WorkerError("none of these could be measured; the reasons are above")
 
 
-def _table(costs: list[Cost], asked: list[str]) -> None:
+def _show(costs: list[Cost], asked: list[str], form: str) -> None:
+    if form == "json":
+        tables.print_json(costs)
+    elif form == "csv":
+        _csv(costs)
+    else:
+        _table(costs, asked, as_markdown=form == "markdown")
+
+
+def _table(costs: list[Cost], asked: list[str], *, as_markdown: bool) -> None:
     good = [cost for cost in costs if not cost.error]
     if good:
-        tables.print_table(HEADERS, [_cells(cost) for cost in good], right=HEADERS[1:])
-        typer.echo(f"\n{_conditions(good)}")
+        rows = [_cells(cost) for cost in good]
+        tables.print_table(HEADERS, rows, right=HEADERS[1:], as_markdown=as_markdown)
+        for line in (*cost_notes.conditions(good), *cost_notes.doubts(good)):
+            typer.echo(f"\n{line}")
     if random := sorted({c.id for c in good if "@none" in c.id} - set(asked)):
         typer.echo(
-            f"Random weights, because the pretrained ones cannot be reached here: {', '.join(random)}. "
+            f"\nRandom weights, because the pretrained ones cannot be reached here: {', '.join(random)}. "
             "What a model costs does not depend on them."
         )
     for name, reason in dict.fromkeys((cost.id, cost.error) for cost in costs if cost.error):
@@ -100,34 +134,28 @@ def _table(costs: list[Cost], asked: list[str]) -> None:
 
 def _cells(cost: Cost) -> tuple[str, ...]:
     figures = (
-        cost.latency_p50_ms,
-        cost.latency_p90_ms,
-        cost.latency_p99_ms,
         cost.throughput_per_s,
         cost.peak_memory_mb,
         cost.size_mb,
         None if cost.params is None else cost.params / 1e6,
         None if cost.macs is None else cost.macs / 1e9,
         cost.load_ms,
+        cost.first_ms,
     )
-    return (cost.id, str(cost.batch_size), *(tables.number(f) for f in figures))
-
-
-def _conditions(costs: list[Cost]) -> str:
-    """Under which conditions these figures hold, in one line."""
-    first = costs[0]
-    text = f"{first.threads} thread{'s' if first.threads != 1 else ''}"
-    if tokens := next((c.sequence_length for c in costs if c.sequence_length), None):
-        text += f", texts of {tokens} tokens"
-    machine = ", ".join(f"{k} {v}" for k, v in first.machine.items())
-    return f"{text}; {machine}. A percentile without enough samples is blank."
+    return (
+        cost.id,
+        str(cost.batch_size),
+        *cost_notes.latency_cells(cost),
+        *(tables.number(f) for f in figures),
+    )
 
 
 def _csv(costs: list[Cost]) -> None:
     names = [
-        "id", "batch_size", "threads", "params", "macs", "file_bytes", "load_ms", "latency_p50_ms",
-        "latency_p90_ms", "latency_p99_ms", "throughput_per_s", "load_memory_mb", "peak_memory_mb",
-        "sequence_length", "samples", "spread", "error",
+        "id", "batch_size", "threads", "params", "macs", "file_bytes", "load_ms", "first_ms", "latency_p50_ms",
+        "latency_p50_low_ms", "latency_p50_high_ms", "latency_p90_ms", "latency_p90_high_ms", "latency_p99_ms",
+        "latency_p99_high_ms", "throughput_per_s", "load_memory_mb", "peak_memory_mb", "energy_mj",
+        "sequence_length", "precision", "samples", "spread", "warning", "error",
     ]  # fmt: skip
     tables.print_csv(names, [[getattr(cost, name) for name in names] for cost in costs])
 

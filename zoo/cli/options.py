@@ -21,6 +21,7 @@ class OnError(StrEnum):
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV for programs.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="A Markdown table, as in a pipe.")]
 TextColumn = Annotated[
     str | None, typer.Option("--text-column", "--text", help="Column of the texts (default: found).")
 ]
@@ -43,10 +44,11 @@ Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
 SequenceLength = Annotated[int, typer.Option(min=1, help="Tokens of a text when measuring.")]
 
 
-def one_form(json: bool, csv: bool) -> None:
+def one_form(json: bool, csv: bool, markdown: bool = False) -> None:
     """Raise InputError where two output forms are asked for."""
-    if json and csv:
-        raise InputError("--json and --csv together: choose one")
+    asked = [n for n, given in (("--json", json), ("--csv", csv), ("--markdown", markdown)) if given]
+    if len(asked) > 1:
+        raise InputError(f"{' and '.join(asked)} together: choose one")
 
 
 def integers(text: str, option: str) -> tuple[int, ...]:

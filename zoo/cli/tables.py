@@ -23,9 +23,15 @@ from typing import Any
 import typer
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Print cells under `headers`; the columns named in `right` hold numbers."""
-    if sys.stdout.isatty():
+def print_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    as_markdown: bool = False,
+) -> None:
+    """Print cells under `headers`; the columns named in `right` hold numbers. as_markdown: on a terminal too."""
+    if sys.stdout.isatty() and not as_markdown:
         text = drawn(headers, rows, right=right, width=shutil.get_terminal_size().columns)
     else:
         text = markdown(headers, rows, right=right)

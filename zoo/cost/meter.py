@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from zoo.cards import Cost
+from zoo.cost.energy import counter
 from zoo.cost.host import machine, provider_named, usable_cores
 from zoo.cost.rounds import Job, Progress, Settings, environment, measure_group
 from zoo.cost.summary import with_ties
@@ -59,18 +60,13 @@ def measure(
         sequence_length=sequence_length,
         min_seconds=min_seconds,
         provider=full,
+        energy=counter(full),
         memory_limit_mb=memory_limit_mb,
         time_limit_s=time_limit_s,
         machine=machine(full),
         progress=progress or _silent,
     )
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    known = {"threads": settings.threads, "machine": settings.machine, "measured_at": now}
-    jobs = [
-        Job(Path(path), Cost(id=name, batch_size=size, **known))  # type: ignore[arg-type]  # by those names
-        for name, path in artefacts
-        for size in batch_sizes
-    ]
+    jobs = _jobs(artefacts, batch_sizes, settings)
     _describe_files(jobs, settings)
     for size in batch_sizes:
         for group in _groups([job for job in jobs if job.cost.batch_size == size]):
@@ -79,6 +75,20 @@ def measure(
             finally:
                 _hand_out(group, on_cost)
     return with_ties([job.cost for job in jobs])
+
+
+def _jobs(artefacts: Sequence[tuple[str, Path]], batch_sizes: Sequence[int], settings: Settings) -> list[Job]:
+    blank = Cost(
+        id="",
+        threads=settings.threads,
+        machine=settings.machine,
+        measured_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    return [
+        Job(Path(path), dataclasses.replace(blank, id=name, batch_size=size))
+        for name, path in artefacts
+        for size in batch_sizes
+    ]
 
 
 def _hand_out(group: Sequence[Job], on_cost: Callable[[Cost], None] | None) -> None:

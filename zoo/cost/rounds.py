@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import psutil
 
 from zoo.cards import Cost
+from zoo.cost.energy import Counter
 from zoo.cost.memory_watch import MemoryWatch
 from zoo.cost.summary import Round, least_disturbed, summed_up, undisturbed, warning
 from zoo.errors import WorkerError, ZooError
@@ -45,6 +46,7 @@ class Settings:
     sequence_length: int
     min_seconds: float
     provider: str
+    energy: Counter | None
     memory_limit_mb: float | None
     time_limit_s: float
     machine: Mapping[str, str]
@@ -213,10 +215,13 @@ class _Group:
     def _round(self, job: Job, worker: Worker) -> None:
         seconds = self.settings.min_seconds / self.planned
         most = math.ceil(_AT_MOST_PER_S * max(1.0, self.settings.min_seconds) / self.planned)
+        energy = self.settings.energy
+        before = energy() if energy is not None else 0.0
         found = self._call(worker, "run_round", seconds=seconds, at_least=1, at_most=most)
+        taken = energy() - before if energy is not None else None
         if job.rounds:
             job.rounds[-1].late_ms = found["before_ms"]
-        job.rounds.append(Round(found["times"], found["waits"]))
+        job.rounds.append(Round(found["times"], found["waits"], energy_mj=taken))
 
     def _finish(self, job: Job, worker: Worker) -> None:
         peak = self._call(worker, "peak_memory_mb")

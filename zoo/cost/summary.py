@@ -44,11 +44,13 @@ class Round:
 
     times: milliseconds of single runs.  waits: milliseconds that its threads were found to have waited for a core when
     each of them was over.  late_ms: the same, found after the last.
+    energy_mj: of all that ran meanwhile, the run before the first of `times` included; None where it cannot be read.
     """
 
     times: Sequence[float]
     waits: Sequence[float]
     late_ms: float = 0.0
+    energy_mj: float | None = None
 
     @property
     def waited(self) -> float:
@@ -109,10 +111,19 @@ def _figures(cost: Cost, kept: Sequence[Round], p50: tuple[float, float, float],
         latency_p90_high_ms=upper_bound(times, 90),
         latency_p99_ms=percentile(times, 99),
         latency_p99_high_ms=upper_bound(times, 99),
+        energy_mj=_energy_mj(kept),
         throughput_per_s=cost.batch_size * len(times) / (sum(times) / 1e3),
         samples=len(times),
         spread=(max(medians) - min(medians)) / statistics.median(medians),
     )
+
+
+def _energy_mj(kept: Sequence[Round]) -> float | None:
+    """Of one run."""
+    taken = [one.energy_mj for one in kept if one.energy_mj is not None]
+    if len(taken) < len(kept):
+        return None
+    return sum(taken) / sum(len(one.times) + 1 for one in kept)
 
 
 def _medians(own: Sequence[Round], kept: Sequence[int]) -> Array:
@@ -189,19 +200,21 @@ def warning(cost: Cost, *, alone: int, kept: int, done: int, stolen: float = 0.0
     """
     texts = []
     if alone < kept:
-        texts.append(f"other processes took the cores in {done - alone} of {done} rounds")
-        texts.append("p50 is of the runs that were left alone, p90, p99 and throughput are with their part")
+        texts.append(
+            f"other processes took the cores in {done - alone} of {done} rounds: p50 is of the runs that were left "
+            "alone, p90, p99 and throughput are with the others' part"
+        )
     if alone == 0 and kept:
         texts.append("no round was left alone, so even p50 may be far too high: measure on a quieter machine")
     if stolen > STOLEN:
-        texts.append(f"the hypervisor took {stolen:.0%} of a core")
+        texts.append(f"the hypervisor kept cores from this machine for {stolen:.0%} of the time")
     if cost.latency_p50_ms and cost.latency_p50_low_ms and cost.latency_p50_high_ms:
-        width = (cost.latency_p50_high_ms - cost.latency_p50_low_ms) / cost.latency_p50_ms
-        if width > WIDE:
+        half = (cost.latency_p50_high_ms - cost.latency_p50_low_ms) / cost.latency_p50_ms / 2
+        if half > WIDE / 2:
             texts.append(
-                f"p50 is known to {width / 2:.0%} either way only, too little to tell closer models apart"
+                f"p50 is known to {half:.0%} either way only: models that are closer cannot be told apart"
             )
-    return f"this machine was noisy: {'; '.join(texts)}" if texts else None
+    return "; ".join(texts) or None
 
 
 def runs_needed(cost: Cost) -> Mapping[int, int]:
