@@ -30,8 +30,8 @@ STOLEN = 0.02
 """Share of the rounds' time in which the hypervisor ran something else, from which on it is said."""
 WIDE = 0.10
 """Width of the 95 % interval over p50, from which on a machine is called too noisy."""
-_FASTEST, _ALIKE = 0.05, 1.2
-"""In a disturbed round the runs count that take at most 1.2 times the fastest 5 % of all: with a core less, or another
+_FASTEST, _ALIKE = 0.01, 1.2
+"""In a disturbed round the runs count that take at most 1.2 times the fastest 1 % of all: with a core less, or another
 process's turn in between, a run takes far longer."""
 _POLISHINGS = 3
 _FOR_AN_INTERVAL = 6
@@ -88,7 +88,7 @@ def summed_up(
     model's. Throughput is inputs over the time of all runs.  seed: of the bootstrap.
     """
     kept = range(len(rounds[0])) if kept is None else kept
-    medians = np.array([_medians(own, kept) for own in rounds])
+    medians = np.array([_medians(own) for own in rounds])
     middles = np.exp(_polished(medians))
     lows, highs = _interval(medians, seed)
     sure = (~np.isnan(medians)).sum(axis=1) >= _FOR_AN_INTERVAL
@@ -126,12 +126,10 @@ def _energy_mj(kept: Sequence[Round]) -> float | None:
     return sum(taken) / sum(len(one.times) + 1 for one in kept)
 
 
-def _medians(own: Sequence[Round], kept: Sequence[int]) -> Array:
+def _medians(own: Sequence[Round]) -> Array:
     """Log median of each round's runs that were left alone; NaN where there are none."""
     limit = _ALIKE * float(np.quantile([time for one in own for time in one.times], _FASTEST))
     alone = [[time for time in one.times if one.waited < DISTURBED or time <= limit] for one in own]
-    if sum(map(bool, alone)) < min(_FOR_AN_INTERVAL, len(own)):
-        alone = [list(one.times) if i in kept else [] for i, one in enumerate(own)]
     return np.array([math.log(statistics.median(times)) if times else math.nan for times in alone])
 
 
@@ -208,6 +206,10 @@ def warning(cost: Cost, *, alone: int, kept: int, done: int, stolen: float = 0.0
         texts.append("no round was left alone, so even p50 may be far too high: measure on a quieter machine")
     if stolen > STOLEN:
         texts.append(f"the hypervisor kept cores from this machine for {stolen:.0%} of the time")
+    if cost.latency_p50_ms and cost.latency_p50_low_ms is None:
+        texts.append(
+            f"fewer than {_FOR_AN_INTERVAL} rounds had such runs, so p50 has no interval and no ties are known"
+        )
     if cost.latency_p50_ms and cost.latency_p50_low_ms and cost.latency_p50_high_ms:
         half = (cost.latency_p50_high_ms - cost.latency_p50_low_ms) / cost.latency_p50_ms / 2
         if half > WIDE / 2:
