@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from zoo.cards import Cost
+from zoo.cost.energy import counter
 from zoo.cost.percentiles import CONFIDENCE, needed, percentile, upper_bound
 from zoo.cost.precision import precision
 from zoo.cost.summary import Round, least_disturbed, runs_needed, summed_up, undisturbed, warning, with_ties
@@ -99,6 +101,17 @@ def test_a_drifting_machine_does_not_change_the_order() -> None:
         wrong += not a < b < c
         assert c / a == pytest.approx(2.0, rel=0.02)
     assert wrong == 0
+
+
+def test_models_are_compared_within_rounds() -> None:
+    """The clock falls by 15 % half way, and others took b's core in the first half: b is 3 % faster than a all the same."""
+    clock = np.repeat([1.0, 1.15], 15)[:, None] * np.ones((30, 4))
+    busy = np.repeat([0.5, 0.0], 15)
+    b = 0.97 * clock
+    b[:15] *= 10
+    models = [rounds_of(clock), rounds_of(b, busy), rounds_of(2 * clock), rounds_of(3 * clock)]
+    p50 = [cost.latency_p50_ms or 0 for cost in summed_up(costs("a", "b", "c", "d"), models)]
+    assert p50[1] / p50[0] == pytest.approx(0.97, rel=0.005)
 
 
 def test_the_interval_is_over_rounds_not_over_runs() -> None:
@@ -197,3 +210,19 @@ def test_energy_is_of_one_run_or_unknown() -> None:
     assert summed_up(costs("m"), [known])[0].energy_mj == pytest.approx(10 / 5)
     known[1].energy_mj = None
     assert summed_up(costs("m"), [known])[0].energy_mj is None
+
+
+def test_energy_is_read_by_zeus_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No machine of ours has the counters: its documented interface stands in, two packages, one with DRAM."""
+    assert counter("CPUExecutionProvider") is None
+    (tmp_path / "zeus" / "device").mkdir(parents=True)
+    (tmp_path / "zeus" / "device" / "cpu.py").write_text(
+        "from types import SimpleNamespace as S\n"
+        "class Packages:\n"
+        "    def __len__(self): return 2\n"
+        "    def get_total_energy_consumption(self, i): return S(cpu_mj=10.0, dram_mj=[None, 2.5][i])\n"
+        "get_cpus = Packages\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    read = counter("CPUExecutionProvider")
+    assert read is not None and read() == 22.5
