@@ -104,7 +104,7 @@ def test_a_drifting_machine_does_not_change_the_order() -> None:
 
 
 def test_models_are_compared_within_rounds() -> None:
-    """The clock falls by 15 % half way, and others took b's core in the first half: b is 3 % faster than a all the same."""
+    """The clock falls by 15 % half way, and others had b's core until then: b is 3 % faster than a all the same."""
     clock = np.repeat([1.0, 1.15], 15)[:, None] * np.ones((30, 4))
     busy = np.repeat([0.5, 0.0], 15)
     b = 0.97 * clock
