@@ -145,6 +145,14 @@ def test_a_hang_is_a_row(tmp_path: Path) -> None:
     assert good.error is None
 
 
+def test_a_process_above_the_memory_limit_is_ended_at_once(tmp_path: Path) -> None:
+    """256 MB of weights, a limit of 150: it does not come to the end of loading, and the one beside it goes on."""
+    files = [("l", matmul_net(tmp_path / "l.onnx", width=8000)), ("s", conv_net(tmp_path / "s.onnx"))]
+    large, small = measure(files, threads=1, min_seconds=0.05, memory_limit_mb=150)
+    assert "over the memory limit of 150 MB" in (large.error or "") and large.load_ms is None
+    assert small.error is None and small.latency_p50_ms
+
+
 def test_a_killed_process_is_a_row(tmp_path: Path) -> None:
     files = [(name, conv_net(tmp_path / f"{name}.onnx")) for name in "ab"]
     killed: list[int] = []
