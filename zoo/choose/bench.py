@@ -27,6 +27,8 @@ def benchmark(
     threads: int | None = None,
     sequence_length: int = 128,
     min_seconds: float = 1.0,
+    inputs: Sequence[str] = (),
+    custom_ops: Sequence[Path | str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> list[Cost]:
     """One Cost per model and batch size; a model that fails is a Cost with `error`.
@@ -34,6 +36,8 @@ def benchmark(
     models: ids, saved runs, ONNX files (paths), Backbone or OnnxModel objects. Names are exported in their
     framework's worker first; where pretrained weights cannot be reached random ones are measured, and the
     id says `@none`. sequence_length: tokens of a text. min_seconds: timed seconds per model and batch size.
+    inputs: "name:shape:dtype=value" where a file does not tell what an input means (N in a shape is the batch).
+    custom_ops: libraries of operators that ONNX Runtime lacks, loaded where the model is run.
     """
     listed = [models] if isinstance(models, str | Path | Backbone | OnnxModel) else list(models)
     if not listed:
@@ -44,7 +48,7 @@ def benchmark(
         good = [(name, path) for name, path in found if isinstance(path, Path)]
         costs = measure(
             good, batch_sizes=batch_sizes, threads=threads, sequence_length=sequence_length,
-            min_seconds=min_seconds, progress=progress,
+            min_seconds=min_seconds, inputs=inputs, custom_ops=custom_ops, progress=progress,
         ) if good else []  # fmt: skip
     lost = [
         Cost(name, batch_size=size, error=str(error))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cards import Cost
-from zoo.cli import tables
+from zoo.cli import graph_table, tables
 from zoo.cli.options import (
     DATA_HELP,
     AsCsv,
@@ -40,6 +40,10 @@ HEADERS = (
     "MACs G",
     "load ms",
 )
+INPUT_HELP = (
+    "What an input is fed, where the file does not say: name:shape:dtype (N is the batch, =VALUE fills it)."
+)
+CUSTOM_OPS_HELP = "A library of operators that ONNX Runtime lacks. Its code is run: only what you trust."
 Models = Annotated[
     list[str], typer.Argument(metavar="MODEL...", help="Ids, saved runs, ONNX files.", show_default=False)
 ]
@@ -57,6 +61,9 @@ def bench_command(
     threads: Threads = None,
     min_seconds: Annotated[float, typer.Option(min=0, help="Measure each at least this long.")] = 1.0,
     sequence_length: SequenceLength = 128,
+    inputs: Annotated[list[str], typer.Option("--input", help=INPUT_HELP)] = [],  # noqa: B006  (typer's way)
+    custom_ops: Annotated[list[Path], typer.Option("--custom-ops", help=CUSTOM_OPS_HELP)] = [],  # noqa: B006
+    graph: Annotated[bool, typer.Option("--graph", help="What the graph says too: a second table.")] = False,
     json: AsJson = False,
     csv: AsCsv = False,
 ) -> None:
@@ -72,6 +79,8 @@ def bench_command(
             threads=threads,
             sequence_length=sequence_length,
             min_seconds=min_seconds,
+            inputs=inputs,
+            custom_ops=custom_ops,
             progress=say,
         )
     if json:
@@ -80,8 +89,10 @@ def bench_command(
         _csv(costs)
     else:
         _table(costs, models)
+        if graph:
+            graph_table.show(costs)
     if costs and all(cost.error for cost in costs):
-        raise WorkerError("none of these could be measured; the reasons are above")
+        raise WorkerError("\n".join(_reasons(costs)))
 
 
 def _table(costs: list[Cost], asked: list[str]) -> None:
@@ -94,8 +105,14 @@ def _table(costs: list[Cost], asked: list[str]) -> None:
             f"Random weights, because the pretrained ones cannot be reached here: {', '.join(random)}. "
             "What a model costs does not depend on them."
         )
-    for name, reason in dict.fromkeys((cost.id, cost.error) for cost in costs if cost.error):
-        typer.echo(f"\n{name} could not be measured: {reason}")
+    for reason in _reasons(costs) if good else ():
+        typer.echo(f"\n{reason}")
+
+
+def _reasons(costs: list[Cost]) -> list[str]:
+    """Why rows are blank, once for each model and reason."""
+    lost = dict.fromkeys((cost.id, cost.error) for cost in costs if cost.error)
+    return [f"{name} could not be measured: {reason}" for name, reason in lost]
 
 
 def _cells(cost: Cost) -> tuple[str, ...]:
@@ -127,7 +144,7 @@ def _csv(costs: list[Cost]) -> None:
     names = [
         "id", "batch_size", "threads", "params", "macs", "file_bytes", "load_ms", "latency_p50_ms",
         "latency_p90_ms", "latency_p99_ms", "throughput_per_s", "load_memory_mb", "peak_memory_mb",
-        "sequence_length", "samples", "spread", "error",
+        "sequence_length", "samples", "spread", "weight_bytes", "activation_bytes", "transposes", "error",
     ]  # fmt: skip
     tables.print_csv(names, [[getattr(cost, name) for name in names] for cost in costs])
 

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -18,6 +18,7 @@ from typing import TypeAlias
 import psutil
 
 from zoo.cards import Cost
+from zoo.cost.given import libraries, parse_inputs
 from zoo.cost.host import machine, usable_cores
 from zoo.cost.percentiles import percentile
 from zoo.errors import InputError, ModelFileError, ZooError
@@ -43,6 +44,8 @@ class _Settings:
     min_seconds: float
     machine: Mapping[str, str]
     progress: Progress
+    inputs: tuple[str, ...] = ()
+    custom_ops: tuple[str, ...] = ()
 
 
 @dataclass
@@ -69,6 +72,8 @@ def measure(
     threads: int | None = None,
     sequence_length: int = 128,
     min_seconds: float = 1.0,
+    inputs: Sequence[str] = (),
+    custom_ops: Sequence[Path | str] = (),
     progress: Progress | None = None,
     on_cost: Callable[[Cost], None] | None = None,
 ) -> list[Cost]:
@@ -76,6 +81,8 @@ def measure(
 
     threads: of each session, by default every usable core.  min_seconds: timed for each Cost; ten samples
     at least, 200 for each second at most.  on_cost gets each Cost as soon as it is final.
+    inputs: "name:shape:dtype=value" of inputs whose meaning the file does not tell (see `zoo.cost.given`).
+    custom_ops: libraries of operators; each model's process loads them, which runs their code.
     A file that cannot be measured is a Cost with `error`. Raises InputError for arguments that cannot be.
     """
     _check(artefacts, batch_sizes, sequence_length, min_seconds)
@@ -85,7 +92,10 @@ def measure(
         min_seconds=min_seconds,
         machine=machine(),
         progress=progress or _silent,
+        inputs=tuple(inputs),
+        custom_ops=libraries(custom_ops),
     )
+    parse_inputs(inputs)
     jobs = [
         _Job(Path(path), Cost(id=name, batch_size=size, threads=settings.threads, machine=settings.machine))
         for name, path in artefacts
@@ -135,7 +145,7 @@ def _threads(threads: int | None) -> int:
 
 # --- what needs no running: a process apart, so that a graph that crashes onnx costs a figure, not the program
 def _describe_files(jobs: Sequence[_Job], settings: _Settings) -> None:
-    """Set file_bytes, sha256, params and macs; macs stay None where they cannot be counted."""
+    """Set file_bytes, sha256 and the graph's figures, which stay None where they cannot be counted."""
     with contextlib.ExitStack() as stack:
         worker: Worker | None = None
         known: dict[Path, dict[str, JSON]] = {}
@@ -144,16 +154,36 @@ def _describe_files(jobs: Sequence[_Job], settings: _Settings) -> None:
                 settings.progress(f"reading {job.cost.id}")
                 if worker is None or not worker.alive:
                     worker = stack.enter_context(Worker("graph facts", env=_environment(settings.threads)))
-                known[job.path] = _describe_file(job.path, worker, settings)
-            facts = known[job.path]
-            job.cost = dataclasses.replace(job.cost, **facts)
+                sizes = [other.cost.batch_size for other in jobs if other.path == job.path]
+                known[job.path] = _describe_file(job.path, sizes, worker, settings)
+            facts = {key: value for key, value in known[job.path].items() if key != "inputs"}
+            live = facts.pop("activation_bytes", {}).get(str(job.cost.batch_size))
+            job.cost = dataclasses.replace(job.cost, activation_bytes=live, **facts)
+    _check_inputs(settings.inputs, known.values())
 
 
-def _describe_file(path: Path, worker: Worker, settings: _Settings) -> dict[str, JSON]:
+def _check_inputs(given: Sequence[str], known: Iterable[Mapping[str, JSON]]) -> None:
+    """Raise InputError for a given input that none of the graphs takes."""
+    graphs = [facts["inputs"] for facts in known if "inputs" in facts]
+    names = list(dict.fromkeys(name for graph in graphs for name in graph))
+    for name in parse_inputs(given) if graphs else ():
+        if name not in names:
+            raise InputError(f"--input {name}: no such input; there are {', '.join(names)}")
+
+
+def _describe_file(
+    path: Path, batch_sizes: Sequence[int], worker: Worker, settings: _Settings
+) -> dict[str, JSON]:
     if not path.is_file():
         return {"error": f"{path} does not exist: export the model first, or correct the path."}
     facts: dict[str, JSON] = {"file_bytes": path.stat().st_size, "sha256": sha256_file(path)}
-    arguments = {"path": str(path), "sequence_length": settings.sequence_length}
+    arguments = {
+        "path": str(path),
+        "sequence_length": settings.sequence_length,
+        "batch_sizes": list(batch_sizes),
+        "inputs": list(settings.inputs),
+        "custom_ops": bool(settings.custom_ops),
+    }
     try:
         facts |= worker.call("zoo.cost.facts:describe", arguments, timeout_s=CALL_TIMEOUT_S)
     except ModelFileError as error:
@@ -224,6 +254,8 @@ def _load(job: _Job, worker: Worker, settings: _Settings) -> None:
         "threads": settings.threads,
         "batch_size": job.cost.batch_size,
         "sequence_length": settings.sequence_length,
+        "inputs": list(settings.inputs),
+        "custom_ops": list(settings.custom_ops),
     }
     facts = worker.call("zoo.cost.worker:load", arguments, timeout_s=CALL_TIMEOUT_S)
     worker.call("zoo.cost.worker:warm_up", {"seconds": settings.min_seconds}, timeout_s=CALL_TIMEOUT_S)

@@ -11,12 +11,13 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
-from zoo.cost.inputs import METADATA_KEY, InputSpec, concrete_feed, draw
+from zoo.cost.inputs import METADATA_KEY, Feed, InputSpec, concrete_feed, draw
 from zoo.errors import ModelFileError
 
 _WINDOW = 3  # runs compared with the runs before them, to see whether it still gets faster
@@ -30,26 +31,43 @@ def start() -> str:
     return str(onnxruntime.__version__)
 
 
-def load(path: str, threads: int, batch_size: int, sequence_length: int) -> dict[str, Any]:
+def load(
+    path: str,
+    threads: int,
+    batch_size: int,
+    sequence_length: int,
+    inputs: Sequence[str] = (),
+    custom_ops: Sequence[str] = (),
+) -> dict[str, Any]:
     """Open the file. Returns load_ms, load_memory_mb and its input's sequence_length (or None).
 
+    inputs: as `concrete_feed` takes them.  custom_ops: libraries of operators, loaded into this process.
     Raises ModelFileError where ONNX Runtime does not take it, or where it does not take such a batch.
     """
     _reset_high_water()
     before = _resident_bytes()
     started = time.perf_counter()
-    session = _open(path, threads)
+    session = _open(path, threads, custom_ops)
     load_ms = (time.perf_counter() - started) * 1e3
     load_memory_mb = (_high_water_bytes() - before) / 1e6
     specs = [
-        InputSpec(i.name, i.type, tuple(d if isinstance(d, int) and d > 0 else None for d in i.shape))
+        InputSpec(
+            i.name,
+            i.type,
+            tuple(d if isinstance(d, int) and d > 0 else None for d in i.shape),
+            tuple(d if isinstance(d, str) else "" for d in i.shape),
+        )
         for i in session.get_inputs()
     ]
     metadata = session.get_modelmeta().custom_metadata_map
     feed = concrete_feed(
-        specs, metadata.get(METADATA_KEY), batch_size=batch_size, sequence_length=sequence_length
+        specs,
+        metadata.get(METADATA_KEY),
+        batch_size=batch_size,
+        sequence_length=sequence_length,
+        inputs=inputs,
     )
-    _loaded.update(session=session, feed=draw(specs, feed), before=before)
+    _loaded.update(session=session, feed=draw(specs, feed), before=before, note=_guesses(feed))
     length = feed.sequence_length
     return {"load_ms": load_ms, "load_memory_mb": load_memory_mb, "sequence_length": length}
 
@@ -87,17 +105,40 @@ def peak_memory_mb() -> float:
     return (_high_water_bytes() - before) / 1e6
 
 
-def _open(path: str, threads: int) -> Any:
+def _guesses(feed: Feed) -> str:
+    """What to say where a run fails on sizes that the file does not give."""
+    if not feed.guessed:
+        return ""
+    shapes = [f"{name}:{'x'.join(map(str, feed.shapes[name]))}" for name in feed.guessed]
+    return (
+        f". Sizes that the file leaves open were taken as {', '.join(shapes)}: if it wants others, say so with "
+        "--input name:shape:dtype"
+    )
+
+
+def _open(path: str, threads: int, custom_ops: Sequence[str] = ()) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Spinning threads of one session take the cores from the next: interleaved, they gave false ratios.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
+    for library in custom_ops:
+        _register(options, library)
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no other base class
         raise ModelFileError(f"ONNX Runtime does not take {Path(path).name}: {_first_line(error)}") from error
+
+
+def _register(options: Any, library: str) -> None:
+    try:
+        options.register_custom_ops_library(library)
+    except Exception as error:  # its exceptions share no other base class
+        raise ModelFileError(
+            f"{library} is no library of operators that ONNX Runtime {onnxruntime.__version__} takes: "
+            f"{_first_line(error)}"
+        ) from error
 
 
 def _run_once() -> float:
@@ -105,7 +146,9 @@ def _run_once() -> float:
     try:
         _loaded["session"].run(None, _loaded["feed"])
     except Exception as error:
-        raise ModelFileError(f"ONNX Runtime fails on this graph: {_first_line(error)}") from error
+        raise ModelFileError(
+            f"ONNX Runtime fails on this graph: {_first_line(error)}{_loaded['note']}"
+        ) from error
     return (time.perf_counter() - started) * 1e3
 
 
