@@ -91,6 +91,8 @@ def files(
 def _existing(path: Path) -> Path | ZooError:
     if path.is_file():
         return path
+    if path.is_dir():
+        return ModelFileError(f"{path} is a folder: give the .onnx file in it")
     return ModelFileError(f"no file {path}: give an existing ONNX file, or a model's id from `zoo list`")
 
 

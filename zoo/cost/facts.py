@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 import psutil
@@ -168,14 +168,22 @@ def describe(
     if error := refusal(model, file, custom_ops=custom_ops):
         return {**found, "error": error}
     for batch in _batches(specs, batch_sizes):
-        counted, live = _counted(file, model, specs, batch, sequence_length, inputs)
-        if found["macs"] is None and counted is not None:
-            found["macs"] = counted // batch
-        if live is not None:
-            found["activation_bytes"][str(batch)] = live
-    if error := _too_large(found["activation_bytes"]):
-        found["error"] = error
+        counted = _counted(file, model, specs, batch, sequence_length, inputs)
+        if found["macs"] is None and counted.macs is not None:
+            found["macs"] = counted.macs // batch
+        if counted.live is not None:
+            found["activation_bytes"][str(batch)] = counted.live
+        if batch == min(batch_sizes) and (error := _too_large(counted, batch)):
+            return {**found, "error": error}
     return found
+
+
+class _Counted(NamedTuple):
+    """Of one run: MACs and activation bytes, None where they cannot be told; bytes of its largest tensor."""
+
+    macs: int | None = None
+    live: int | None = None
+    largest: int = 0
 
 
 def _batches(specs: Sequence[InputSpec], wanted: Sequence[int]) -> list[int]:
@@ -191,8 +199,7 @@ def _counted(
     batch: int,
     sequence_length: int,
     inputs: Sequence[str],
-) -> tuple[int | None, int | None]:
-    """MACs and activation bytes of one run at that batch, each None where it cannot be told."""
+) -> _Counted:
     try:
         feed = concrete_feed(
             specs,
@@ -203,7 +210,7 @@ def _counted(
         )
         arrays = draw(specs, feed)
     except ZooError:
-        return None, None  # the meter's own load says it again, and there it ends the row
+        return _Counted()  # the meter's own load says it again, and there it ends the row
     tensors: dict[str, Tensor] = {}
     live = count = None
     with contextlib.suppress(ModelFileError):
@@ -215,17 +222,17 @@ def _counted(
         if not tensors.keys() >= wanted:
             tensors = find_tensors(path, model, wanted, arrays)
         count = macs(model, tensors)
-    return count, live
+    return _Counted(count, live, max((tensor.bytes for tensor in tensors.values()), default=0))
 
 
-def _too_large(live: Mapping[str, int]) -> str | None:
+def _too_large(counted: _Counted, batch: int) -> str | None:
     """Why a run would not fit into this machine; None where it does."""
-    memory = psutil.virtual_memory().total
-    if not live or min(live.values()) <= memory:
+    held, memory = max(counted.live or 0, counted.largest), psutil.virtual_memory().total
+    if held <= memory:
         return None
     return (
-        f"one run of this graph at batch {min(live, key=int)} would hold {min(live.values()) / 1e9:.4g} GB of "
-        f"activations at once, and this machine has {memory / 1e9:.4g} GB: export it with smaller shapes."
+        f"one run of this graph at batch {batch} would hold {held / 1e9:,.0f} GB of tensors at once, and this machine "
+        f"has {memory / 1e9:.0f} GB: export it with smaller shapes."
     )
 
 

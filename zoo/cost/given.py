@@ -69,7 +69,7 @@ def _parse(text: str) -> GivenInput:
     if last in DTYPES:
         dtype = last
         head, _, last = head.rpartition(":")
-    shape = _shape(last)
+    shape = _shape(last) if last or dtype else None
     value = _number(filling) if equals else None
     if not head or shape is None or (equals and value is None):
         raise InputError(f"cannot read --input {text!r}: write {FORM}; dtypes are {', '.join(DTYPES)}")

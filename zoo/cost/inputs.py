@@ -43,7 +43,7 @@ class InputSpec:
 
     def __str__(self) -> str:
         dims = "x".join("?" if d is None else str(d) for d in self.dims)
-        return f"{self.name} ({dims or 'scalar'} {_NAMES.get(self.type, self.type)})"
+        return f"{self.name} ({dims or 'no axes declared,'} {_NAMES.get(self.type, self.type)})"
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ def concrete_feed(
     Raises ModelFileError where the graph fixes another batch (or another size), where the meaning of an axis is not
     known, and where the shapes are too large to be fed; InputError where `inputs` contradict the graph.
     """
+    for spec in specs:
+        _dtype(spec)  # raises where no array can be made up
     given = {k: v for k, v in parse_inputs(inputs).items() if any(spec.name == k for spec in specs)}
     shaper = _Shaper(specs, _read_preprocess(preprocess_json), batch_size, sequence_length, size)
     shapes = {spec.name: shaper.fixed_by(spec, given[spec.name]) for spec in specs if spec.name in given}
@@ -205,8 +207,8 @@ def _ask(specs: Iterable[InputSpec]) -> str:
     options = " ".join(_template(spec) for spec in listed)
     return (
         f"what these inputs mean is not known here: {', '.join(map(str, listed))}. Say how they are fed: {options}, "
-        "with a number for each ? (N is the batch); =VALUE fills it with one value. In Python: "
-        'inputs=["name:shape:dtype"].'
+        "with a number for each ? (N is the batch) and a shape for `scalar` where it has one; =VALUE fills it with one "
+        'value. In Python: inputs=["name:shape:dtype"].'
     )
 
 
@@ -237,7 +239,7 @@ def _check_batch_is_used(
     """A batch size beside shapes that leave no room for it would give a wrong throughput."""
     if batch_size == 1 or not specs or len(given) < len(specs):
         return
-    if not any(None in one.shape or batch_size in one.shape for one in given.values()):
+    if not any(None in one.shape or one.shape[:1] == (batch_size,) for one in given.values()):
         listed = ", ".join(map(str, given.values()))
         raise InputError(f"batch size {batch_size} has no axis in {listed}: write N where the batch goes")
 

@@ -153,7 +153,10 @@ def _run_once() -> float:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:400]
+    """ONNX Runtime's message without its code and the place in its source."""
+    text = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    return re.sub(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])", "", text)[:400]
 
 
 def _reset_high_water() -> None:
