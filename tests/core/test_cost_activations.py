@@ -57,6 +57,17 @@ def test_a_view_takes_no_bytes_and_keeps_what_it_shows(tmp_path: Path) -> None:
     assert peak(path) == FLOAT * (8 + 16 + 3 + 19)
 
 
+def test_a_view_of_something_large_is_no_second_one(tmp_path: Path) -> None:
+    nodes = [
+        node("MatMul", ["x", "w"], ["a"]),
+        node("Reshape", ["a", "shape"], ["view"]),
+        node("ReduceSum", ["view"], ["y"]),
+    ]
+    weights = {"w": zeros(8, 16), "shape": np.array([0, 4, 4], np.int64)}
+    path = write(tmp_path / "m.onnx", nodes, {"x": ["N", 8]}, weights)
+    assert peak(path) == FLOAT * (8 + 16 + 1)
+
+
 def test_outputs_live_to_the_end_and_the_rest_does_not(tmp_path: Path) -> None:
     nodes = [
         node("MatMul", ["x", "w"], ["early"]),  # 100, an output
