@@ -201,7 +201,7 @@ def test_shapes_computed_in_the_graph_need_no_run(tmp_path: Path, monkeypatch: p
     }
     path = write(tmp_path / "m.onnx", nodes, {"x": ["N", "L", 6]}, weights)
     assert count_macs(path, sequence_length=20) == 20 * 6 * 6
-    monkeypatch.setattr(shapes, "_run_for_shapes", None)
+    monkeypatch.setattr(shapes, "_run_for_tensors", None)
     assert count_macs(path, sequence_length=30) == 30 * 6 * 6
 
 

@@ -193,14 +193,12 @@ def test_a_noisy_machine_is_said_so() -> None:
 
 # --- precision, energy
 def test_precision_is_what_nearly_all_weights_are_held_in() -> None:
-    from onnx import numpy_helper
+    from onnx import TensorProto
 
-    def tensor(kind: type, count: int) -> object:
-        return numpy_helper.from_array(np.zeros((count, 1), kind), "w")
-
-    assert precision([tensor(np.float32, 9)]) == "float32"
-    assert precision([tensor(np.int8, 95), tensor(np.float32, 5)]) == "int8"
-    assert precision([tensor(np.float16, 50), tensor(np.float32, 50)]) == "mixed"
+    float32, float16, int8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8
+    assert precision([((9, 1), float32)]) == "float32"
+    assert precision([((95, 1), int8), ((5, 1), float32)]) == "int8"
+    assert precision([((50, 1), float16), ((50, 1), float32)]) == "mixed"
     assert precision([]) is None
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from zoo import data, registry
 from zoo.cards import ImagePreprocess
+from zoo.cost import graph_facts
 from zoo.engine import LoadRequest
 from zoo.errors import (
     HeadMissingError,
@@ -25,6 +26,7 @@ from zoo.errors import (
     WeightsCorruptError,
     WeightsUnavailableError,
 )
+from zoo.graph import export_engine
 from zoo_torch import texts, vision
 from zoo_torch.adapter import ADAPTER
 from zoo_torch.engine import TorchEngine
@@ -107,6 +109,13 @@ def test_squeezenets_own_head_survives_untouched(squeezenet: Path, tmp_path: Pat
     assert (engine.architecture() or {})["head"] == "linear"
     assert engine.labels is None and engine.logits(batch).shape == (2, 2)
     assert not [key for key in engine.state() if key.startswith("classifier")]
+
+
+def test_squeezenets_trunk_is_exported_once(squeezenet: Path, tmp_path: Path) -> None:
+    """Its head reads the maps and not the features: traced, the trunk is there for each of them."""
+    path = tmp_path / "model.onnx"
+    export_engine(load(SMALL, squeezenet, size=64), path, model_id=f"torch:{SMALL}", versions={})
+    assert graph_facts(path).operators["Conv"] == 26
 
 
 # --- weights by path

@@ -32,6 +32,8 @@ def benchmark(
     provider: str = "cpu",
     memory_limit_mb: float | None = None,
     time_limit_s: float = TIME_LIMIT_S,
+    inputs: Sequence[str] = (),
+    custom_ops: Sequence[Path | str] = (),
     progress: Callable[[str], None] | None = None,
     on_cost: Callable[[Cost], None] | None = None,
 ) -> list[Cost]:
@@ -43,6 +45,8 @@ def benchmark(
     provider: ONNX Runtime's, by its short name ("cpu", "cuda", "openvino"). memory_limit_mb: resident size of a model's
     process, which is ended above it; time_limit_s: of a load or a round. on_cost gets each Cost as soon as it is final,
     on Ctrl-C also of what was being measured.
+    inputs: "name:shape:dtype=value" where a file does not tell what an input means (N in a shape is the batch).
+    custom_ops: libraries of operators that ONNX Runtime lacks, loaded where the model is run.
     """
     listed = [models] if isinstance(models, str | Path | Backbone | OnnxModel) else list(models)
     if not listed:
@@ -58,7 +62,7 @@ def benchmark(
         costs = measure(
             good, batch_sizes=batch_sizes, threads=threads, sequence_length=sequence_length,
             min_seconds=min_seconds, provider=provider, memory_limit_mb=memory_limit_mb,
-            time_limit_s=time_limit_s, progress=progress, on_cost=on_cost,
+            time_limit_s=time_limit_s, inputs=inputs, custom_ops=custom_ops, progress=progress, on_cost=on_cost,
         ) if good else []  # fmt: skip
     return _in_order(costs + lost, [name for name, _ in found])
 
@@ -105,6 +109,8 @@ def files(
 def _existing(path: Path) -> Path | ZooError:
     if path.is_file():
         return path
+    if path.is_dir():
+        return ModelFileError(f"{path} is a folder: give the .onnx file in it")
     return ModelFileError(f"no file {path}: give an existing ONNX file, or a model's id from `zoo list`")
 
 

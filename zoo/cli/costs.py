@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cards import Cost
-from zoo.cli import cost_notes, tables
+from zoo.cli import cost_notes, graph_table, tables
 from zoo.cli.options import (
     DATA_HELP,
     AsCsv,
@@ -43,6 +43,10 @@ HEADERS = (
     "load ms",
     "first ms",
 )
+INPUT_HELP = (
+    "What an input is fed, where the file does not say: name:shape:dtype (N is the batch, =VALUE fills it)."
+)
+CUSTOM_OPS_HELP = "A library of operators that ONNX Runtime lacks. Its code is run: only what you trust."
 Models = Annotated[
     list[str], typer.Argument(metavar="MODEL...", help="Ids, saved runs, ONNX files.", show_default=False)
 ]
@@ -65,6 +69,9 @@ def bench_command(
         str | None, typer.Option(help="End a model's process above this resident size: 300MB.")
     ] = None,
     time_limit: Annotated[float, typer.Option(min=0, help="Seconds for a load or a round: a hang.")] = 300.0,
+    inputs: Annotated[list[str], typer.Option("--input", help=INPUT_HELP)] = [],  # noqa: B006  (typer's way)
+    custom_ops: Annotated[list[Path], typer.Option("--custom-ops", help=CUSTOM_OPS_HELP)] = [],  # noqa: B006
+    graph: Annotated[bool, typer.Option("--graph", help="What the graph says too: a second table.")] = False,
     json: AsJson = False,
     csv: AsCsv = False,
     markdown: AsMarkdown = False,
@@ -81,20 +88,15 @@ def bench_command(
     with tables.progress() as say:
         try:
             final = choose.benchmark(
-                models,
-                batch_sizes=sizes,
-                threads=threads,
-                sequence_length=sequence_length,
-                min_seconds=min_seconds,
-                provider=provider,
-                memory_limit_mb=limit,
-                time_limit_s=time_limit,
-                progress=say,
-                on_cost=final.append,
-            )
+                models, batch_sizes=sizes, threads=threads, sequence_length=sequence_length,
+                min_seconds=min_seconds, provider=provider, memory_limit_mb=limit, time_limit_s=time_limit,
+                inputs=inputs, custom_ops=custom_ops, progress=say, on_cost=final.append,
+            )  # fmt: skip
         except KeyboardInterrupt:
             stopped = True
     _show(final, models, "json" if json else "csv" if csv else "markdown" if markdown else "")
+    if graph and not (json or csv):
+        graph_table.show(final)
     _end(final, stopped)
 
 
@@ -104,7 +106,7 @@ def _end(costs: list[Cost], stopped: bool) -> None:
         count = sum(not cost.error for cost in costs)
         raise KeyboardInterrupt(f"what was measured stands above: {count} {'rows' if count != 1 else 'row'}")
     if costs and all(cost.error for cost in costs):
-        raise WorkerError("none of these could be measured; the reasons are above")
+        raise WorkerError("\n".join(_reasons(costs)))
 
 
 def _show(costs: list[Cost], asked: list[str], form: str) -> None:
@@ -128,8 +130,14 @@ def _table(costs: list[Cost], asked: list[str], *, as_markdown: bool) -> None:
             f"\nRandom weights, because the pretrained ones cannot be reached here: {', '.join(random)}. "
             "What a model costs does not depend on them."
         )
-    for name, reason in dict.fromkeys((cost.id, cost.error) for cost in costs if cost.error):
-        typer.echo(f"\n{name} could not be measured: {reason}")
+    for reason in _reasons(costs) if good else ():
+        typer.echo(f"\n{reason}")
+
+
+def _reasons(costs: list[Cost]) -> list[str]:
+    """Why rows are blank, once for each model and reason."""
+    lost = dict.fromkeys((cost.id, cost.error) for cost in costs if cost.error)
+    return [f"{name} could not be measured: {reason}" for name, reason in lost]
 
 
 def _cells(cost: Cost) -> tuple[str, ...]:
@@ -155,7 +163,8 @@ def _csv(costs: list[Cost]) -> None:
         "id", "batch_size", "threads", "params", "macs", "file_bytes", "load_ms", "first_ms", "latency_p50_ms",
         "latency_p50_low_ms", "latency_p50_high_ms", "latency_p90_ms", "latency_p90_high_ms", "latency_p99_ms",
         "latency_p99_high_ms", "throughput_per_s", "load_memory_mb", "peak_memory_mb", "energy_mj",
-        "sequence_length", "precision", "samples", "spread", "warning", "error",
+        "sequence_length", "precision", "samples", "spread", "weight_bytes", "activation_bytes", "transposes",
+        "warning", "error",
     ]  # fmt: skip
     tables.print_csv(names, [[getattr(cost, name) for name in names] for cost in costs])
 

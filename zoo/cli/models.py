@@ -22,17 +22,20 @@ def register(app: typer.Typer) -> None:
 
 # --- info
 def info_command(
-    name: Annotated[str, typer.Argument(metavar="ID", help="Such as tf:mobilenet_v2.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="Such as tf:mobilenet_v2, or an ONNX file.")],
     framework: Annotated[str | None, typer.Option(help="Where the id names none.")] = None,
     across: Annotated[
         bool, typer.Option("--across", help="That architecture in every framework and source.")
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """One model's card: size, input, weights with licence and published figures, paper."""
+    """One model's card: size, input, weights with licence and published figures, paper. An ONNX file's: its graph."""
     from zoo import registry
-    from zoo.cli import across_table
+    from zoo.cli import across_table, graph_table
 
+    if name.lower().endswith(".onnx") and framework is None and not across:
+        graph_table.show_file(Path(name), json=json)
+        return
     if across:
         across_table.show(f"{framework}:{name}" if framework else name, json=json)
         return

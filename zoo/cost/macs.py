@@ -8,73 +8,56 @@ calls 0. Conventions as in Sze et al. 2017, Efficient Processing of DNNs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx.inliner
 
-from zoo.cost.inputs import METADATA_KEY, InputSpec, concrete_feed, draw
-from zoo.cost.shapes import Shape, Shapes, find_shapes
+from zoo.cost.inputs import METADATA_KEY, concrete_feed, draw
+from zoo.cost.reading import input_specs, metadata, read_graph
+from zoo.cost.shapes import Shape, Shapes, Tensor, find_tensors
 from zoo.errors import ModelFileError
 
 
 def count_macs(
-    path: Path | str, *, batch_size: int = 1, sequence_length: int = 128, size: int | None = None
+    path: Path | str,
+    *,
+    batch_size: int = 1,
+    sequence_length: int = 128,
+    size: int | None = None,
+    inputs: Sequence[str] = (),
 ) -> int:
     """MACs of one run on `batch_size` inputs of `sequence_length` tokens, or of `size` pixels a side.
 
     sequence_length is cut to the model's longest; size None: the file's own, its metadata's, or 224.
+    inputs: as `concrete_feed` takes them.
     Raises ModelFileError where the file is no graph, fixes another batch, or holds a node not counted here.
     """
     path = Path(path)
     model = read_graph(path)
-    nodes = [node for node in model.graph.node if _counts(node)]
+    needed = operands(model)
     specs = input_specs(model)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
     feed = concrete_feed(
         specs,
-        metadata.get(METADATA_KEY),
+        metadata(model).get(METADATA_KEY),
         batch_size=batch_size,
         sequence_length=sequence_length,
         size=size,
+        inputs=inputs,
     )
-    needed = {name for node in nodes for name in _operands(node)}
-    shapes = find_shapes(path, model, needed, draw(specs, feed))
-    return sum(_macs(node, shapes) for node in nodes)
+    return macs(model, find_tensors(path, model, needed, draw(specs, feed)))
 
 
-def read_graph(path: Path) -> onnx.ModelProto:
-    """The file without its external weights, local functions inlined. Raises ModelFileError."""
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # protobuf's DecodeError has no public, stable home
-        raise ModelFileError(f"{path} is not an ONNX file: {error}") from error
-    if not model.graph.node:
-        raise ModelFileError(f"{path} is not an ONNX file, or its graph is empty: export the model again.")
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+def operands(model: onnx.ModelProto) -> set[str]:
+    """The tensors whose shapes the count needs. Raises ModelFileError where a node is not counted here."""
+    return {name for node in model.graph.node if _counts(node) for name in _operands(node)}
 
 
-def input_specs(model: onnx.ModelProto) -> list[InputSpec]:
-    """The graph's inputs without those that are initialisers, as ONNX Runtime would list them."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    names = {
-        onnx.TensorProto.FLOAT: "float",
-        onnx.TensorProto.FLOAT16: "float16",
-        onnx.TensorProto.DOUBLE: "double",
-    }
-    found = []
-    for value in model.graph.input:
-        if value.name in weights:
-            continue
-        kind = value.type.tensor_type.elem_type
-        text = names.get(kind) or onnx.TensorProto.DataType.Name(kind).lower()
-        dims = tuple(d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim)
-        found.append(InputSpec(value.name, f"tensor({text})", dims))
-    return found
+def macs(model: onnx.ModelProto, tensors: Mapping[str, Tensor]) -> int:
+    """MACs of one run at those shapes; `tensors` holds the `operands`."""
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    return sum(_macs(node, shapes) for node in model.graph.node if _counts(node))
 
 
 # --- nodes
@@ -97,7 +80,10 @@ _PRODUCTS: Mapping[str, tuple[str, int, int]] = {
     "Einsum": ("einsum", 0, 1),
 }
 # They multiply and accumulate, and no formula for them is here.
-_UNCOUNTED = {"LSTM", "GRU", "RNN", "Attention", "DeformConv", "DFT", "STFT", "Loop", "Scan", "If", "Det"}
+_UNCOUNTED = {
+    "LSTM", "GRU", "RNN", "Attention", "DeformConv", "DFT", "STFT", "Loop", "Scan", "If", "Det",
+    "LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor",
+}  # fmt: skip
 # ONNX Runtime's own operators that do not multiply and accumulate; its others are refused.
 _HARMLESS = {
     "Gelu", "FastGelu", "BiasGelu", "QuickGelu", "SkipLayerNormalization", "LayerNormalization",

@@ -9,13 +9,14 @@ import contextlib
 import dataclasses
 import datetime
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from zoo.cards import Cost
 from zoo.cost.energy import counter
+from zoo.cost.given import libraries, parse_inputs
 from zoo.cost.host import machine, provider_named, usable_cores
 from zoo.cost.rounds import Job, Progress, Settings, environment, measure_group
 from zoo.cost.summary import with_ties
@@ -41,6 +42,8 @@ def measure(
     provider: str = "cpu",
     memory_limit_mb: float | None = None,
     time_limit_s: float = TIME_LIMIT_S,
+    inputs: Sequence[str] = (),
+    custom_ops: Sequence[Path | str] = (),
     progress: Progress | None = None,
     on_cost: Callable[[Cost], None] | None = None,
 ) -> list[Cost]:
@@ -50,31 +53,37 @@ def measure(
     up to three times as long where other processes disturb it.  provider: ONNX Runtime's, by its short name ("cpu",
     "cuda", "openvino").  memory_limit_mb: resident size of a model's process; time_limit_s: of a load or a round.
     on_cost gets each Cost as soon as it is final, on Ctrl-C also those that were being measured.
+    inputs: "name:shape:dtype=value" of inputs whose meaning the file does not tell (see `zoo.cost.given`).
+    custom_ops: libraries of operators; each model's process loads them, which runs their code.
     A file that cannot be measured is a Cost with `error`. Raises InputError for arguments that cannot be.
     """
     _check(artefacts, batch_sizes, sequence_length, min_seconds)
     _check_limits(memory_limit_mb, time_limit_s)
     full = provider_named(provider)
     settings = Settings(
-        threads=_threads(threads),
-        sequence_length=sequence_length,
-        min_seconds=min_seconds,
-        provider=full,
-        energy=counter(full),
-        memory_limit_mb=memory_limit_mb,
-        time_limit_s=time_limit_s,
-        machine=machine(full),
-        progress=progress or _silent,
-    )
+        threads=_threads(threads), sequence_length=sequence_length, min_seconds=min_seconds, provider=full,
+        energy=counter(full), memory_limit_mb=memory_limit_mb, time_limit_s=time_limit_s, machine=machine(full),
+        progress=progress or _silent, inputs=tuple(inputs), custom_ops=libraries(custom_ops),
+    )  # fmt: skip
+    parse_inputs(inputs)
     jobs = _jobs(artefacts, batch_sizes, settings)
     _describe_files(jobs, settings)
+    _measure_all(jobs, batch_sizes, settings, on_cost)
+    return with_ties([job.cost for job in jobs])
+
+
+def _measure_all(
+    jobs: Sequence[Job],
+    batch_sizes: Sequence[int],
+    settings: Settings,
+    on_cost: Callable[[Cost], None] | None,
+) -> None:
     for size in batch_sizes:
         for group in _groups([job for job in jobs if job.cost.batch_size == size]):
             try:
                 measure_group(group, settings)
             finally:
                 _hand_out(group, on_cost)
-    return with_ties([job.cost for job in jobs])
 
 
 def _jobs(artefacts: Sequence[tuple[str, Path]], batch_sizes: Sequence[int], settings: Settings) -> list[Job]:
@@ -140,7 +149,7 @@ def _threads(threads: int | None) -> int:
 
 # --- what needs no running: a process apart, so that a graph that crashes onnx costs a figure, not the program
 def _describe_files(jobs: Sequence[Job], settings: Settings) -> None:
-    """Set file_bytes, sha256, params and macs; macs stay None where they cannot be counted."""
+    """Set file_bytes, sha256 and the graph's figures, which stay None where they cannot be counted."""
     with contextlib.ExitStack() as stack:
         worker: Worker | None = None
         known: dict[Path, dict[str, JSON]] = {}
@@ -149,16 +158,36 @@ def _describe_files(jobs: Sequence[Job], settings: Settings) -> None:
                 settings.progress(f"reading {job.cost.id}")
                 if worker is None or not worker.alive:
                     worker = stack.enter_context(Worker("graph facts", env=environment(settings.threads)))
-                known[job.path] = _describe_file(job.path, worker, settings)
-            facts = known[job.path]
-            job.cost = dataclasses.replace(job.cost, **facts)
+                sizes = [other.cost.batch_size for other in jobs if other.path == job.path]
+                known[job.path] = _describe_file(job.path, sizes, worker, settings)
+            facts = {key: value for key, value in known[job.path].items() if key != "inputs"}
+            live = facts.pop("activation_bytes", {}).get(str(job.cost.batch_size))
+            job.cost = dataclasses.replace(job.cost, activation_bytes=live, **facts)
+    _check_inputs(settings.inputs, known.values())
 
 
-def _describe_file(path: Path, worker: Worker, settings: Settings) -> dict[str, JSON]:
+def _check_inputs(given: Sequence[str], known: Iterable[Mapping[str, JSON]]) -> None:
+    """Raise InputError for a given input that none of the graphs takes."""
+    graphs = [facts["inputs"] for facts in known if "inputs" in facts]
+    names = list(dict.fromkeys(name for graph in graphs for name in graph))
+    for name in parse_inputs(given) if graphs else ():
+        if name not in names:
+            raise InputError(f"--input {name}: no such input; there are {', '.join(names)}")
+
+
+def _describe_file(
+    path: Path, batch_sizes: Sequence[int], worker: Worker, settings: Settings
+) -> dict[str, JSON]:
     if not path.is_file():
         return {"error": f"{path} does not exist: export the model first, or correct the path."}
     facts: dict[str, JSON] = {"file_bytes": path.stat().st_size, "sha256": sha256_file(path)}
-    arguments = {"path": str(path), "sequence_length": settings.sequence_length}
+    arguments = {
+        "path": str(path),
+        "sequence_length": settings.sequence_length,
+        "batch_sizes": list(batch_sizes),
+        "inputs": list(settings.inputs),
+        "custom_ops": bool(settings.custom_ops),
+    }
     try:
         facts |= worker.call("zoo.cost.facts:describe", arguments, timeout_s=settings.time_limit_s)
     except ModelFileError as error:

@@ -51,6 +51,8 @@ class Settings:
     time_limit_s: float
     machine: Mapping[str, str]
     progress: Progress
+    inputs: tuple[str, ...] = ()
+    custom_ops: tuple[str, ...] = ()
 
 
 @dataclass
@@ -206,6 +208,8 @@ class _Group:
             batch_size=job.cost.batch_size,
             sequence_length=self.settings.sequence_length,
             provider=self.settings.provider,
+            inputs=list(self.settings.inputs),
+            custom_ops=list(self.settings.custom_ops),
         )
         job.cost = dataclasses.replace(job.cost, **facts)
         warm = self._call(worker, "warm_up", seconds=self.settings.min_seconds)

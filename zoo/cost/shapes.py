@@ -1,4 +1,4 @@
-"""The shape of every tensor that the MAC counter needs, found as cheaply as the graph allows.
+"""Shape and type of every tensor that the graph's figures need, found as cheaply as the graph allows.
 
 onnx's own inference comes first. Where exporters compute shapes in the graph (a Slice up to the length, a
 Range), those few integers are computed apart and inference goes on. What is then unknown, because it depends
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import onnx
@@ -23,27 +23,57 @@ from zoo.errors import ModelFileError
 
 Shape: TypeAlias = tuple[int, ...]
 Shapes: TypeAlias = dict[str, Shape]
+
+
+class Tensor(NamedTuple):
+    """One tensor of a graph at concrete inputs. itemsize: bytes an element; 0 where the type is not known."""
+
+    shape: Shape
+    itemsize: int
+
+    @property
+    def bytes(self) -> int:
+        """What it takes."""
+        return math.prod(self.shape) * self.itemsize
+
+
 _SMALL = 4096  # elements; larger tensors hold weights, not shapes, and inference need not carry them
 _FOLDINGS = 8  # each uncovers shapes for the next; BERT needs one
 
 
-def find_shapes(
-    path: Path, model: onnx.ModelProto, needed: Iterable[str], feed: Mapping[str, Array]
-) -> Shapes:
-    """Shapes by name, those of `needed` among them, for inputs like `feed`. model: of `path`, inlined.
+def find_tensors(
+    path: Path,
+    model: onnx.ModelProto,
+    needed: Iterable[str],
+    feed: Mapping[str, Array],
+    *,
+    run: bool = True,
+) -> dict[str, Tensor]:
+    """Tensors by name, those of `needed` among them, for inputs like `feed`. model: of `path`, inlined.
 
-    Raises ModelFileError where one cannot be found even by running the graph.
+    run: where inference ends short of some, run the graph once.  Raises ModelFileError where one cannot be found
+    even so (with run=False: where inference alone does not find it).
     """
+    wanted = set(needed)
     light = _light(model, feed)
-    shapes = _inferred(light)
+    found = _inferred(light)
     for _ in range(_FOLDINGS):
-        if shapes.keys() >= set(needed) or not _fold(light, shapes):
+        if found.keys() >= wanted or not _fold(light, found):
             break
-        shapes |= _inferred(light)
-    shapes |= {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    if unknown := sorted(set(needed) - shapes.keys()):
-        shapes |= _run_for_shapes(path, unknown, feed)
-    return shapes
+        found |= _inferred(light)
+    found |= {t.name: Tensor(tuple(t.dims), itemsize(t.data_type)) for t in model.graph.initializer}
+    if unknown := sorted(wanted - found.keys()):
+        if not run:
+            raise ModelFileError(f"the shapes of {', '.join(unknown[:3])} are not inferred")
+        found |= _run_for_tensors(path, unknown, feed)
+    return found
+
+
+def itemsize(data_type: int) -> int:
+    """Bytes an element of an onnx data type; 0 where it has no fixed size. 4-bit types are taken as one byte."""
+    if data_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+        return 0
+    return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
 def _light(model: onnx.ModelProto, feed: Mapping[str, Array]) -> onnx.ModelProto:
@@ -68,29 +98,30 @@ def _light(model: onnx.ModelProto, feed: Mapping[str, Array]) -> onnx.ModelProto
     return onnx.helper.make_model(light, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
-def _inferred(light: onnx.ModelProto) -> Shapes:
-    """Every shape that onnx can infer; small initialisers' included."""
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in light.graph.initializer}
+def _inferred(light: onnx.ModelProto) -> dict[str, Tensor]:
+    """Every tensor whose shape onnx can infer; small initialisers included."""
+    found = {t.name: Tensor(tuple(t.dims), itemsize(t.data_type)) for t in light.graph.initializer}
     known = onnx.shape_inference.infer_shapes(light, data_prop=True)
     for value in (*known.graph.value_info, *known.graph.output, *known.graph.input):
-        tensor = value.type.tensor_type
-        if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
-            shapes[value.name] = tuple(d.dim_value for d in tensor.shape.dim)
-    return shapes
+        kind = value.type.tensor_type
+        if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
+            shape = tuple(d.dim_value for d in kind.shape.dim)
+            found[value.name] = Tensor(shape, itemsize(kind.elem_type))
+    return found
 
 
-def _fold(light: onnx.ModelProto, shapes: Shapes) -> bool:
+def _fold(light: onnx.ModelProto, found: Mapping[str, Tensor]) -> bool:
     """Put numbers in the place of nodes that depend on known shapes and small constants; False: none did."""
     graph = light.graph
     constants = [
-        onnx.numpy_helper.from_array(_shape_value(node, shapes), node.output[0])
+        onnx.numpy_helper.from_array(_shape_value(node, found[node.input[0]].shape), node.output[0])
         for node in graph.node
-        if node.op_type == "Shape" and node.input[0] in shapes
+        if node.op_type == "Shape" and node.input[0] in found
     ]
     known = {tensor.name for tensor in (*graph.initializer, *constants)}
     folded: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.output[0] not in known and _foldable(node, known):
+        if node.output[0] not in known and _foldable(node, known) and not _large(node, found):
             folded.append(node)
             known.update(name for name in node.output if name)
     values = _evaluate(light, folded, constants)
@@ -106,10 +137,15 @@ def _fold(light: onnx.ModelProto, shapes: Shapes) -> bool:
     return progress
 
 
-def _shape_value(node: onnx.NodeProto, shapes: Shapes) -> Array:
+def _shape_value(node: onnx.NodeProto, shape: Shape) -> Array:
     """What a Shape node gives: int64, from `start` to `end` of its input's shape."""
     limits = {a.name: a.i for a in node.attribute}
-    return np.array(shapes[node.input[0]][limits.get("start", 0) : limits.get("end")], np.int64)
+    return np.array(shape[limits.get("start", 0) : limits.get("end")], np.int64)
+
+
+def _large(node: onnx.NodeProto, found: Mapping[str, Tensor]) -> bool:
+    """A constant made at run time (ConstantOfShape) may be of any size, and a large one is no shape."""
+    return any(math.prod(found[name].shape) > _SMALL for name in node.output if name in found)
 
 
 def _foldable(node: onnx.NodeProto, known: set[str]) -> bool:
@@ -138,7 +174,7 @@ def _evaluate(
         return {}
 
 
-def _run_for_shapes(path: Path, wanted: list[str], feed: Mapping[str, Array]) -> Shapes:
+def _run_for_tensors(path: Path, wanted: list[str], feed: Mapping[str, Array]) -> dict[str, Tensor]:
     """Run the graph once with `wanted` as further outputs, unoptimised so that they exist."""
     model = onnx.load(str(path), load_external_data=False)
     if model.functions:
@@ -147,12 +183,12 @@ def _run_for_shapes(path: Path, wanted: list[str], feed: Mapping[str, Array]) ->
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in present)
     try:
         values = _session(model, path.resolve().parent).run(wanted, dict(feed))
+        return {n: Tensor(tuple(v.shape), v.itemsize) for n, v in zip(wanted, values, strict=True)}
     except Exception as error:  # its exceptions share no other base
         raise ModelFileError(
-            f"the MACs of {path.name} cannot be counted: the shapes of {', '.join(wanted[:3])} are neither "
+            f"this graph cannot be counted: the shapes of {', '.join(wanted[:3])} in {path.name} are neither "
             f"inferred nor found by running it: {str(error).splitlines()[0][:300]}"
         ) from error
-    return {name: tuple(value.shape) for name, value in zip(wanted, values, strict=True)}
 
 
 def _session(model: onnx.ModelProto, folder: Path | None = None) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 
 import onnxruntime
 
-from zoo.cost.inputs import METADATA_KEY, InputSpec, concrete_feed, draw
+from zoo.cost.inputs import METADATA_KEY, Feed, InputSpec, concrete_feed, draw
 from zoo.errors import ModelFileError, WorkerError
 
 _WINDOW = 3  # runs compared with the runs before them, to see whether it still gets faster
@@ -36,35 +36,57 @@ def start() -> str:
     return str(onnxruntime.__version__)
 
 
-def load(path: str, threads: int, batch_size: int, sequence_length: int, provider: str) -> dict[str, Any]:
+def load(
+    path: str,
+    threads: int,
+    batch_size: int,
+    sequence_length: int,
+    provider: str,
+    inputs: Sequence[str] = (),
+    custom_ops: Sequence[str] = (),
+) -> dict[str, Any]:
     """Open the file. Returns load_ms, load_memory_mb, its input's sequence_length (or None) and inputs, by name as
     "float32[1,3,224,224]".
 
-    provider: by ONNX Runtime's name. Raises ModelFileError where ONNX Runtime does not take the file or such a batch,
+    provider: by ONNX Runtime's name.  inputs: as `concrete_feed` takes them.  custom_ops: libraries of operators,
+    loaded into this process. Raises ModelFileError where ONNX Runtime does not take the file or such a batch,
     WorkerError where the provider does not start.
     """
     _reset_high_water()
     before = _resident_bytes()
     started = time.perf_counter()
-    session = _open(path, threads, provider)
+    session = _open(path, threads, provider, custom_ops)
     load_ms = (time.perf_counter() - started) * 1e3
     load_memory_mb = (_high_water_bytes() - before) / 1e6
-    specs = [
-        InputSpec(i.name, i.type, tuple(d if isinstance(d, int) and d > 0 else None for d in i.shape))
-        for i in session.get_inputs()
-    ]
+    specs = _specs(session)
     metadata = session.get_modelmeta().custom_metadata_map
     feed = concrete_feed(
-        specs, metadata.get(METADATA_KEY), batch_size=batch_size, sequence_length=sequence_length
+        specs,
+        metadata.get(METADATA_KEY),
+        batch_size=batch_size,
+        sequence_length=sequence_length,
+        inputs=inputs,
     )
     arrays = draw(specs, feed)
-    _loaded.update(session=session, feed=arrays, before=before)
+    _loaded.update(session=session, feed=arrays, before=before, note=_guesses(feed))
     return {
         "load_ms": load_ms,
         "load_memory_mb": load_memory_mb,
         "sequence_length": feed.sequence_length,
         "inputs": {name: f"{a.dtype}[{','.join(map(str, a.shape))}]" for name, a in arrays.items()},
     }
+
+
+def _specs(session: Any) -> list[InputSpec]:
+    return [
+        InputSpec(
+            i.name,
+            i.type,
+            tuple(d if isinstance(d, int) and d > 0 else None for d in i.shape),
+            tuple(d if isinstance(d, str) else "" for d in i.shape),
+        )
+        for i in session.get_inputs()
+    ]
 
 
 def warm_up(seconds: float) -> dict[str, float]:
@@ -122,13 +144,26 @@ def high_water_mb() -> float:
     return _high_water_bytes() / 1e6
 
 
-def _open(path: str, threads: int, provider: str) -> Any:
+def _guesses(feed: Feed) -> str:
+    """What to say where a run fails on sizes that the file does not give."""
+    if not feed.guessed:
+        return ""
+    shapes = [f"{name}:{'x'.join(map(str, feed.shapes[name]))}" for name in feed.guessed]
+    return (
+        f". Sizes that the file leaves open were taken as {', '.join(shapes)}: if it wants others, say so with "
+        "--input name:shape:dtype"
+    )
+
+
+def _open(path: str, threads: int, provider: str, custom_ops: Sequence[str]) -> Any:
     # Threads spin between runs, as they do by default, in `predict` and in a bare loop. Spinning disturbs another
     # session of the same process; here each has its own, and an idle one's threads sleep soon after its last run.
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    for library in custom_ops:
+        _register(options, library)
     try:
         session = onnxruntime.InferenceSession(path, options, providers=[provider])
     except Exception as error:  # its exceptions share no other base class
@@ -141,17 +176,32 @@ def _open(path: str, threads: int, provider: str) -> Any:
     return session
 
 
+def _register(options: Any, library: str) -> None:
+    try:
+        options.register_custom_ops_library(library)
+    except Exception as error:  # its exceptions share no other base class
+        raise ModelFileError(
+            f"{library} is no library of operators that ONNX Runtime {onnxruntime.__version__} takes: "
+            f"{_first_line(error)}"
+        ) from error
+
+
 def _run_once() -> float:
     started = time.perf_counter()
     try:
         _loaded["session"].run(None, _loaded["feed"])
     except Exception as error:
-        raise ModelFileError(f"ONNX Runtime fails on this graph: {_first_line(error)}") from error
+        raise ModelFileError(
+            f"ONNX Runtime fails on this graph: {_first_line(error)}{_loaded['note']}"
+        ) from error
     return (time.perf_counter() - started) * 1e3
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:400]
+    """ONNX Runtime's message without its code and the place in its source."""
+    text = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    return re.sub(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])", "", text)[:400]
 
 
 def _reset_high_water() -> None:

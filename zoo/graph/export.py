@@ -21,6 +21,7 @@ from zoo.graph.parity import check_engine
 from zoo.graph.runtime import OnnxModel
 from zoo.graph.sealing import accepted, check_size, seal
 from zoo.graph.session import external_files, load_proto
+from zoo.graph.sharing import share
 
 OPSET = 18
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
@@ -47,6 +48,7 @@ def export_engine(
     model, exporter = _raw(engine, cuts)
     outputs = [surgery.depth_output(depth) for depth in cuts] or _outputs(engine)
     surgery.tidy(model, engine.inputs, outputs)
+    share(model)
     surgery.add_features_shape(model, engine.feature_dim)
     if not cuts and (head := engine.head()) is not None:
         surgery.set_head(model, *head)
