@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zoo.choose.comparison import compare as compare
     from zoo.choose.curving import CURVE_COLUMNS as CURVE_COLUMNS
     from zoo.choose.curving import Curve as Curve
+    from zoo.choose.history import history as history
     from zoo.choose.labels import curve as curve
     from zoo.choose.limits import describe as describe
     from zoo.choose.limits import parse_limit as parse_limit
@@ -34,6 +35,7 @@ _WHERE = {
     "benchmark": "bench",
     "Comparison": "comparison",
     "compare": "comparison",
+    "history": "history",
     "curve": "labels",
     "CURVE_COLUMNS": "curving",
     "Curve": "curving",

@@ -11,10 +11,12 @@ import typer
 
 from zoo.cards import Cost
 from zoo.cli import tables
+from zoo.cli.kept import kept_note, show_history
 from zoo.cli.options import (
     DATA_HELP,
     AsCsv,
     AsJson,
+    Fresh,
     LabelColumn,
     OnError,
     OnErrorOption,
@@ -57,6 +59,10 @@ def bench_command(
     threads: Threads = None,
     min_seconds: Annotated[float, typer.Option(min=0, help="Measure each at least this long.")] = 1.0,
     sequence_length: SequenceLength = 128,
+    fresh: Fresh = False,
+    history: Annotated[
+        bool, typer.Option("--history", help="Measure nothing: what was measured of these before, and when.")
+    ] = False,
     json: AsJson = False,
     csv: AsCsv = False,
 ) -> None:
@@ -64,6 +70,12 @@ def bench_command(
     one_form(json, csv)
     sizes = integers(batch_size, "--batch-size")
     from zoo import choose
+    from zoo.cost.store import now
+
+    if history:
+        show_history(choose.history(models), json=json, csv=csv)
+        return
+    started = now()
 
     with tables.progress() as say:
         costs = choose.benchmark(
@@ -72,8 +84,11 @@ def bench_command(
             threads=threads,
             sequence_length=sequence_length,
             min_seconds=min_seconds,
+            fresh=fresh,
             progress=say,
         )
+    if said := kept_note(costs, started):
+        tables.note(said)
     if json:
         tables.print_json(costs)
     elif csv:

@@ -40,6 +40,7 @@ Partial = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all usable cores).")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what was measured before.")]
 SequenceLength = Annotated[int, typer.Option(min=1, help="Tokens of a text when measuring.")]
 
 

@@ -1,0 +1,144 @@
+"""Measure what is new, and let kept figures stand beside it where the machine is as fast as it was then.
+
+A session measures a reference model along with what is asked for. A kept figure is used only if the reference, in
+this session, is within 3 % of what it was in the figure's own: otherwise the column would compare two days'
+machines, not two models. What does not pass is measured again. Every figure goes into the record (`zoo.cost.store`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from zoo.cards import Cost
+from zoo.cost.host import machine, usable_cores
+from zoo.cost.meter import measure
+from zoo.cost.reference import ID, write_reference
+from zoo.cost.store import Kept, Settings, Store, now, wanted
+from zoo.files import sha256_file
+
+AGREEMENT = 0.03
+"""|then / now - 1| of the reference's p50, at most."""
+Artefacts: TypeAlias = Sequence[tuple[str, Path]]
+OnCost: TypeAlias = Callable[[Cost], None]
+
+
+class Meter(Protocol):
+    """`zoo.cost.measure` with everything but these arguments set."""
+
+    def __call__(
+        self, artefacts: Artefacts, *, batch_sizes: Sequence[int], on_cost: OnCost | None
+    ) -> list[Cost]:
+        """One Cost for each artefact and batch size, in that order."""
+
+
+def kept_or_measured(
+    artefacts: Artefacts,
+    *,
+    batch_sizes: Sequence[int] = (1,),
+    threads: int | None = None,
+    sequence_length: int = 128,
+    min_seconds: float = 1.0,
+    fresh: bool = False,
+    progress: Callable[[str], None] | None = None,
+    on_cost: OnCost | None = None,
+) -> list[Cost]:
+    """As `zoo.cost.measure`, with kept figures in the place of new ones where that is fair.
+
+    fresh: measure everything. on_cost gets each Cost as soon as it is final, a kept one when the reference has spoken
+    for it. Every figure measured is kept, also where Ctrl-C ends the run. `measured_at` tells which is of when.
+    """
+    meter: Meter = functools.partial(
+        measure, threads=threads, sequence_length=sequence_length, min_seconds=min_seconds, progress=progress
+    )
+    # All that changes a figure must be among these: a meter's new option belongs here too.
+    settings = Settings(threads or usable_cores(), sequence_length, min_seconds, machine())
+    if not artefacts or not wanted():
+        return meter(artefacts, batch_sizes=batch_sizes, on_cost=on_cost)
+    session = _Session(Store(), meter, settings, batch_sizes, on_cost)
+    old = {} if fresh else _kept(artefacts, session)
+    costs = session.measure([(name, path) for name, path in artefacts if name not in old])
+    again = []
+    for name, path in ((name, path) for name, path in artefacts if name in old):
+        agreeing = session.agreeing(name, old[name])
+        if agreeing is None:
+            again.append((name, path))
+            continue
+        costs |= {(name, cost.batch_size): cost for cost in agreeing}
+        for cost in agreeing if on_cost is not None else ():
+            on_cost(cost)  # type: ignore[misc]  # not None: the line above
+    if again:
+        costs |= session.measure(again)
+    return [costs[name, size] for name, _ in artefacts for size in batch_sizes]
+
+
+def _kept(artefacts: Artefacts, session: _Session) -> dict[str, dict[int, list[Kept]]]:
+    """By id and batch size: of artefacts with a kept figure at every batch size asked for.
+
+    A file with weights beside it is left out: its digest does not cover them. So is everything where an id or a
+    batch size is there twice: the meter refuses that.
+    """
+    names, sizes = [name for name, _ in artefacts], session.batch_sizes
+    if len(set(names)) < len(names) or len(set(sizes)) < len(sizes) or not sizes:
+        return {}
+    found = {}
+    for name, path in artefacts:
+        if not path.is_file():
+            continue
+        digest, size = sha256_file(path), path.stat().st_size
+        by_batch = {batch: session.store.find(digest, batch, session.settings) for batch in sizes}
+        by_batch = {b: [k for k in kept if k.cost.file_bytes == size] for b, kept in by_batch.items()}
+        if all(by_batch.values()):
+            found[name] = by_batch
+    return found
+
+
+@dataclasses.dataclass
+class _Session:
+    """Measurements of now. reference: its p50 by batch size, as last measured."""
+
+    store: Store
+    meter: Meter
+    settings: Settings
+    batch_sizes: Sequence[int]
+    on_cost: OnCost | None
+    reference: dict[int, float] = dataclasses.field(default_factory=dict)
+
+    def measure(self, artefacts: Artefacts) -> dict[tuple[str, int], Cost]:
+        """By id and batch size, the reference first among them, for what is kept needs it; each is kept."""
+        found: dict[tuple[str, int], Cost] = {}
+
+        def keep(cost: Cost) -> None:
+            if cost.id == ID:
+                if cost.latency_p50_ms is not None and cost.error is None:
+                    self.reference[cost.batch_size] = cost.latency_p50_ms
+                return
+            cost = dataclasses.replace(cost, measured_at=cost.measured_at or now())
+            found[cost.id, cost.batch_size] = cost
+            self.store.put(cost, self.settings, reference_ms=self.reference.get(cost.batch_size))
+            if self.on_cost is not None:
+                self.on_cost(cost)
+
+        self.reference.clear()
+        with tempfile.TemporaryDirectory(prefix="zoo-reference-") as folder:
+            reference = write_reference(Path(folder) / "reference.onnx")
+            self.meter([(ID, reference), *artefacts], batch_sizes=self.batch_sizes, on_cost=keep)
+        return found
+
+    def agreeing(self, name: str, kept: Mapping[int, Sequence[Kept]]) -> list[Cost] | None:
+        """At every batch size the latest kept figure in whose session the reference was as fast as it is now.
+
+        None where one has no such figure.
+        """
+        found = []
+        for size in self.batch_sizes:
+            here = self.reference.get(size)
+            good = [k for k in kept[size] if here and abs((k.reference_ms or 0) / here - 1) <= AGREEMENT]
+            if not good:
+                return None
+            found.append(dataclasses.replace(good[0].cost, id=name))
+        return found
