@@ -282,6 +282,7 @@ class Cost:
     load_memory_mb, the same by the end of loading; energy_mj of one inference, where the machine tells.
     latency_p50_low_ms to latency_p50_high_ms: 95 % interval over the rounds; the other *_high_ms: upper confidence
     bounds. A percentile without enough samples is None.  spread: (slowest - fastest) / median of the rounds' medians.
+    model: the id that a file of ours says it was exported from.
     warning: why the figures are to be taken with care (a machine too noisy).  measured_at: UTC, ISO 8601.
     """
 
@@ -312,6 +313,7 @@ class Cost:
     samples: int = 0
     spread: float | None = None
     sha256: str | None = None
+    model: str | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
     measured_at: str | None = None
     warning: str | None = None

@@ -11,6 +11,9 @@ from zoo.cost.store import Store
 from zoo.errors import UnknownModelError, ZooError
 from zoo.files import sha256_file
 
+SHOWN = {"cpu": "{}", "cores": "{} cores", "provider": "{}", "onnxruntime": "onnxruntime {}"}
+"""Of a machine's description, in a table; --json has all of it."""
+
 
 def history(models: Sequence[str | Path]) -> list[Cost]:
     """Every figure of these models that this machine's record has, the earliest first, failures among them.
@@ -50,3 +53,27 @@ def _nothing(model: str, store: Store) -> UnknownModelError:
         more = f" and {len(known) - 5} more." if not near and len(known) > 5 else "" if near else "."
         text = f"{model!r} was never measured here. {guess}{more} `zoo bench {model}` measures."
     return UnknownModelError(text, near)
+
+
+def kept_note(costs: Sequence[Cost], started: str) -> str:
+    """Which of these figures are of before `started` (UTC, ISO 8601); "" where all are new."""
+    old = [cost for cost in costs if cost.measured_at and cost.measured_at < started]
+    if not old:
+        return ""
+    names = ", ".join(dict.fromkeys(cost.id for cost in old))
+    when = sorted({day(cost) for cost in old})
+    span = when[0] if len(when) == 1 else f"{when[0]} to {when[-1]}"
+    return (
+        f"Measured before ({span}) and not again: {names}. The reference model is within 3 % of its speed then; "
+        "--fresh measures everything."
+    )
+
+
+def day(cost: Cost) -> str:
+    """When, to the minute."""
+    return (cost.measured_at or "")[:16].replace("T", " ")
+
+
+def machine_text(cost: Cost) -> str:
+    """What it was measured on, in a cell."""
+    return ", ".join(form.format(cost.machine[name]) for name, form in SHOWN.items() if name in cost.machine)

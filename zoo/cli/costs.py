@@ -11,11 +11,12 @@ import typer
 
 from zoo.cards import Cost
 from zoo.cli import tables
-from zoo.cli.kept import kept_note, show_history
+from zoo.cli.kept import show_history
 from zoo.cli.options import (
     DATA_HELP,
     AsCsv,
     AsJson,
+    CostsFile,
     Fresh,
     LabelColumn,
     OnError,
@@ -70,6 +71,7 @@ def bench_command(
     one_form(json, csv)
     sizes = integers(batch_size, "--batch-size")
     from zoo import choose
+    from zoo.choose.history import kept_note
     from zoo.cost.store import now
 
     if history:
@@ -154,6 +156,8 @@ def compare_command(
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,
+    costs: CostsFile = None,
+    fresh: Fresh = False,
     threads: Threads = None,
     seed: Seed = 0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the table here too.")] = None,
@@ -164,7 +168,9 @@ def compare_command(
 
     reading: dict[str, Any] = {"text": text_column, "label": label_column, "on_error": on_error.value}
     with tables.progress() as say:
-        comparison = choose.compare(models, data, threads=threads, seed=seed, **reading, progress=say)
+        comparison = choose.compare(
+            models, data, costs=costs, fresh=fresh, threads=threads, seed=seed, **reading, progress=say
+        )
     if json:
         tables.print_json(comparison)
     else:

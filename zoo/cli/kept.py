@@ -23,32 +23,6 @@ HEADERS = (
     "machine",
 )
 NUMBERS = HEADERS[2:9]
-SHOWN = {"cpu": "{}", "cores": "{} cores", "provider": "{}", "onnxruntime": "onnxruntime {}"}
-"""Of a machine's description, in a table; --json has all of it."""
-
-
-def kept_note(costs: Sequence[Cost], started: str) -> str:
-    """Which of these figures are of before `started` (UTC, ISO 8601); "" where all are new."""
-    old = [cost for cost in costs if cost.measured_at and cost.measured_at < started]
-    if not old:
-        return ""
-    names = ", ".join(dict.fromkeys(cost.id for cost in old))
-    when = sorted({day(cost) for cost in old})
-    span = when[0] if len(when) == 1 else f"{when[0]} to {when[-1]}"
-    return (
-        f"Measured before ({span}) and not again: {names}. The reference model is within 3 % of its speed then; "
-        "--fresh measures everything."
-    )
-
-
-def day(cost: Cost) -> str:
-    """When, to the minute."""
-    return (cost.measured_at or "")[:16].replace("T", " ")
-
-
-def machine_text(cost: Cost) -> str:
-    """What it was measured on, in a cell."""
-    return ", ".join(form.format(cost.machine[name]) for name, form in SHOWN.items() if name in cost.machine)
 
 
 def show_history(costs: Sequence[Cost], *, json: bool, csv: bool) -> None:
@@ -65,6 +39,8 @@ def show_history(costs: Sequence[Cost], *, json: bool, csv: bool) -> None:
 
 
 def _cells(cost: Cost) -> tuple[str, ...]:
+    from zoo.choose.history import day, machine_text
+
     figures = (cost.latency_p50_ms, cost.latency_p90_ms, cost.latency_p99_ms, cost.peak_memory_mb)
     return (
         day(cost),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -41,6 +42,10 @@ Partial = Annotated[
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all usable cores).")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what was measured before.")]
+CostsFile = Annotated[
+    Path | None,
+    typer.Option("--costs", help="Costs of another device: what `zoo bench --json` said there."),
+]
 SequenceLength = Annotated[int, typer.Option(min=1, help="Tokens of a text when measuring.")]
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import functools
 import json
 import sqlite3
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -257,5 +257,5 @@ def wanted() -> bool:
 
 
 def now() -> str:
-    """UTC, ISO 8601, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    """UTC, ISO 8601, to the second: as `Cost.measured_at` says it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

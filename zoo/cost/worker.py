@@ -6,6 +6,7 @@ The session lives in this module between calls, because a worker's calls are pla
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import statistics
@@ -31,7 +32,7 @@ def start() -> str:
 
 
 def load(path: str, threads: int, batch_size: int, sequence_length: int) -> dict[str, Any]:
-    """Open the file. Returns load_ms, load_memory_mb and its input's sequence_length (or None).
+    """Open the file. Returns load_ms, load_memory_mb, its input's sequence_length and its model (or None).
 
     Raises ModelFileError where ONNX Runtime does not take it, or where it does not take such a batch.
     """
@@ -51,7 +52,21 @@ def load(path: str, threads: int, batch_size: int, sequence_length: int) -> dict
     )
     _loaded.update(session=session, feed=draw(specs, feed), before=before)
     length = feed.sequence_length
-    return {"load_ms": load_ms, "load_memory_mb": load_memory_mb, "sequence_length": length}
+    return {
+        "load_ms": load_ms,
+        "load_memory_mb": load_memory_mb,
+        "sequence_length": length,
+        "model": exported_from(metadata.get("zoo.provenance")),
+    }
+
+
+def exported_from(provenance: str | None) -> str | None:
+    """The model's id in a file's metadata; None where it is not one of ours."""
+    try:
+        found = json.loads(provenance or "{}").get("id")
+    except (ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def warm_up(seconds: float) -> float:
