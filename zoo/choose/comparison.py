@@ -20,7 +20,10 @@ from zoo.choose.costing import Costing, Costs
 from zoo.choose.device import Source, device_costs
 from zoo.choose.evidence import Evidence, cross_validate
 from zoo.choose.parts import DataOptions, Judged, open_judged, typical_tokens
+from zoo.choose.past_costs import short_machine
+from zoo.choose.plots import Plot
 from zoo.choose.rows import Row, markdown
+from zoo.choose.scatter import of_rows
 from zoo.data import Dataset
 from zoo.data.sources import OnError
 from zoo.errors import AmbiguousModelError, DataError, ZooError
@@ -37,6 +40,11 @@ class Comparison:
     def markdown(self) -> str:
         """The table, and the notes below it."""
         return "\n".join([markdown(self.rows), "", *self.notes])
+
+    def plot(self) -> Plot:
+        """Accuracy against p50, with the Pareto front. Raises InputError where no row has both."""
+        costs = [row.cost for row in self.rows if row.cost and not row.cost.error]
+        return of_rows(self.rows, machine=short_machine(costs[0]) if costs else "nothing was measured")
 
 
 def compare(

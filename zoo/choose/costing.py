@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zoo.cards import Cost
 from zoo.choose.device import DeviceCosts
-from zoo.choose.history import kept_note, machine_text
+from zoo.choose.past_costs import kept_note, machine_text
 from zoo.cost import kept_or_measured
 from zoo.cost.store import now
 

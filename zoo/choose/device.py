@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from zoo.cards import Cost
-from zoo.choose.history import day, machine_text
+from zoo.choose.past_costs import day, machine_text
 from zoo.cost.store import machine_key
 from zoo.errors import InputError
 from zoo.files import sha256_file

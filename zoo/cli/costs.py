@@ -1,4 +1,4 @@
-"""`zoo bench` and `zoo compare`: what models cost, and how good they are for it, by one meter."""
+"""`zoo bench`: what models cost, by one meter; and how a candidates' table is printed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,10 @@ from zoo.cards import Cost
 from zoo.cli import tables
 from zoo.cli.kept import show_history
 from zoo.cli.options import (
-    DATA_HELP,
     AsCsv,
     AsJson,
-    CostsFile,
     Fresh,
-    LabelColumn,
-    OnError,
-    OnErrorOption,
-    Seed,
     SequenceLength,
-    TextColumn,
     Threads,
     integers,
     one_form,
@@ -51,7 +44,6 @@ Models = Annotated[
 def register(app: typer.Typer) -> None:
     """Put this file's commands on `app`."""
     app.command("bench")(bench_command)
-    app.command("compare")(compare_command)
 
 
 def bench_command(
@@ -71,7 +63,7 @@ def bench_command(
     one_form(json, csv)
     sizes = integers(batch_size, "--batch-size")
     from zoo import choose
-    from zoo.choose.history import kept_note
+    from zoo.choose.past_costs import kept_note
     from zoo.cost.store import now
 
     if history:
@@ -147,39 +139,6 @@ def _csv(costs: list[Cost]) -> None:
         "sequence_length", "samples", "spread", "error",
     ]  # fmt: skip
     tables.print_csv(names, [[getattr(cost, name) for name in names] for cost in costs])
-
-
-# --- compare
-def compare_command(
-    models: Models,
-    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    on_error: OnErrorOption = OnError.FAIL,
-    costs: CostsFile = None,
-    fresh: Fresh = False,
-    threads: Threads = None,
-    seed: Seed = 0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the table here too.")] = None,
-    json: AsJson = False,
-) -> None:
-    """Quality on your data and cost side by side, over frameworks."""
-    from zoo import choose
-
-    reading: dict[str, Any] = {"text": text_column, "label": label_column, "on_error": on_error.value}
-    with tables.progress() as say:
-        comparison = choose.compare(
-            models, data, costs=costs, fresh=fresh, threads=threads, seed=seed, **reading, progress=say
-        )
-    if json:
-        tables.print_json(comparison)
-    else:
-        print_rows(comparison.rows)
-        typer.echo("\n" + "\n".join(comparison.notes))
-    if output is not None:
-        write_text(output, comparison.markdown() + "\n")
-    if all(row.status in ("failed", "baseline") for row in comparison.rows):
-        raise WorkerError("none of these could be measured; the reasons are above")
 
 
 NARROW = 110

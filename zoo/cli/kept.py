@@ -39,7 +39,7 @@ def show_history(costs: Sequence[Cost], *, json: bool, csv: bool) -> None:
 
 
 def _cells(cost: Cost) -> tuple[str, ...]:
-    from zoo.choose.history import day, machine_text
+    from zoo.choose.past_costs import day, machine_text
 
     figures = (cost.latency_p50_ms, cost.latency_p90_ms, cost.latency_p99_ms, cost.peak_memory_mb)
     return (

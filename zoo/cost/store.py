@@ -138,6 +138,15 @@ class Store:
         )
         return self._used(functools.partial(_select, query=query, values=(id, sha256)), [], strict=True)
 
+    def latest(self, machine: Mapping[str, str], *, threads: int) -> list[Kept]:
+        """Sound figures at batch 1 of this machine with that many threads, the latest first."""
+        query = (
+            "SELECT number, cost, reference_ms FROM costs WHERE machine = ? AND threads = ? AND batch_size = 1 "
+            "AND sound ORDER BY measured_at DESC, number DESC"
+        )
+        values = (machine_key(machine), threads)
+        return self._used(functools.partial(_select, query=query, values=values), [])
+
     def ids(self) -> list[str]:
         """Every id with a figure."""
         return self._used(

@@ -77,3 +77,9 @@ def day(cost: Cost) -> str:
 def machine_text(cost: Cost) -> str:
     """What it was measured on, in a cell."""
     return ", ".join(form.format(cost.machine[name]) for name, form in SHOWN.items() if name in cost.machine)
+
+
+def short_machine(cost: Cost) -> str:
+    """CPU and threads, for the title of an axis."""
+    threads = f"{cost.threads} thread{'s' if cost.threads != 1 else ''}"
+    return ", ".join(filter(None, (cost.machine.get("cpu"), threads)))
