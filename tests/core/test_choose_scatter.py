@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
@@ -20,7 +21,7 @@ from zoo.cards import Cost
 from zoo.catalogue import Wanted, entries
 from zoo.choose import plots
 from zoo.choose.pareto import front
-from zoo.choose.publishers import published
+from zoo.choose.publishers import PublishedRow, _cost, published
 from zoo.choose.rows import Row
 from zoo.choose.scatter import Point, of_rows, scatter
 from zoo.cost import machine, usable_cores
@@ -159,11 +160,13 @@ def test_published_figures_are_the_catalogues() -> None:
 
 def test_no_point_of_the_front_mixes_two_input_sizes() -> None:
     """A top-1 at 288 px beside MACs at 224 px is no point; for parameters it is."""
+    mixed = PublishedRow("torch:x", 90.0, "288 px", 1.0, 2.0, 3.0, False)
+    assert [_cost(mixed, by) for by in ("macs", "latency", "params")] == [None, None, 1.0]
+    same = dataclasses.replace(mixed, top1_at="")
+    assert [_cost(same, by) for by in ("macs", "latency", "params")] == [2.0, 3.0, 1.0]
     rows = published(["*"]).rows
-    mixed = [row for row in rows if row.top1_at]
-    assert mixed and not any(row.front for row in mixed)
+    assert any(row.top1_at and row.macs_g for row in rows)  # there are such
     best = [row for row in rows if row.front]
-    assert best and all(row.macs_g for row in best)
     assert max(row.top1 for row in rows if row.macs_g and not row.top1_at) == best[0].top1
 
 

@@ -165,4 +165,4 @@ def test_the_reference_is_the_same_everywhere(tmp_path: Path) -> None:
     assert sha256_file(first) == sha256_file(second)
     weights = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(str(first)).graph.initializer}
     assert float(weights["w0"][0, 0, 0, 1]) == pytest.approx(0.2360680 * (6 / 288) ** 0.5, rel=1e-5)
-    assert sum(w.size for w in weights.values()) == 3 * 32 * 32 * 9 + 32 * 1024 + 1024 * 1024
+    assert sum(w.size for w in weights.values()) == 3 * 32 * 32 * 9 + 32 * 2048 + 2048 * 2048

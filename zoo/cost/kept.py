@@ -99,7 +99,7 @@ def _kept(artefacts: Artefacts, session: _Session) -> dict[str, dict[int, list[K
 
 @dataclasses.dataclass
 class _Session:
-    """Measurements of now. reference: its p50 by batch size, as last measured."""
+    """Measurements of now. reference: its p50 by batch size, as last measured; none where the machine was too noisy."""
 
     store: Store
     meter: Meter
@@ -114,7 +114,7 @@ class _Session:
 
         def keep(cost: Cost) -> None:
             if cost.id == ID:
-                if cost.latency_p50_ms is not None and cost.error is None:
+                if cost.latency_p50_ms is not None and cost.error is None and cost.warning is None:
                     self.reference[cost.batch_size] = cost.latency_p50_ms
                 return
             cost = dataclasses.replace(cost, measured_at=cost.measured_at or now())
