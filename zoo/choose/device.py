@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from zoo.cards import Cost
 from zoo.choose.past_costs import day, machine_text
-from zoo.cost.store import machine_key
+from zoo.cost.store import cost_of, machine_key
 from zoo.errors import InputError
 from zoo.files import sha256_file
 
@@ -138,7 +138,7 @@ def _cost(values: Any, path: Path) -> Cost:
             f"{path} was written by another version of Backbone Zoo: it says {', '.join(unknown)} of {values['id']}, "
             "which this one does not know. Use the same version here and there."
         )
-    cost = Cost(**values)
+    cost = cost_of(values)
     numbers = [getattr(cost, name) for name in ("batch_size", "threads")]
     figures = [cost.latency_p50_ms, cost.peak_memory_mb, cost.file_bytes, cost.params, cost.macs]
     if not all(isinstance(n, int) for n in numbers) or not all(

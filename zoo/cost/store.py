@@ -256,8 +256,13 @@ def _select(connection: sqlite3.Connection, query: str, values: Sequence[Any]) -
     found = []
     for number, text, reference in connection.execute(query, values):
         with contextlib.suppress(ValueError, TypeError):
-            found.append(Kept(number, Cost(**json.loads(text)), reference))
+            found.append(Kept(number, cost_of(json.loads(text)), reference))
     return found
+
+
+def cost_of(values: Mapping[str, Any]) -> Cost:
+    """A Cost from its JSON form. Raises TypeError for a field that there is not."""
+    return Cost(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
 def wanted() -> bool:
