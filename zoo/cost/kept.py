@@ -114,7 +114,7 @@ class _Session:
 
         def keep(cost: Cost) -> None:
             if cost.id == ID:
-                if cost.latency_p50_ms is not None and cost.error is None and cost.warning is None:
+                if cost.latency_p50_ms is not None and self.store.sound(cost):
                     self.reference[cost.batch_size] = cost.latency_p50_ms
                 return
             cost = dataclasses.replace(cost, measured_at=cost.measured_at or now())

@@ -100,13 +100,17 @@ class Store:
         self.path = cache_dir() / FILE if path is None else path
         self._off = False  # said once, and no more is tried
 
+    @staticmethod
+    def sound(cost: Cost) -> bool:
+        """Whether a figure may stand beside others later: without an error, and not from too noisy a machine."""
+        return cost.error is None and cost.warning is None
+
     def put(self, cost: Cost, settings: Settings, *, reference_ms: float | None) -> None:
         """Keep a figure, or why there is none. Warns where that cannot be."""
         other = json.dumps(dict(settings.other), sort_keys=True)
-        sound = cost.error is None and cost.warning is None
         row = (
             cost.measured_at or "", cost.id, cost.sha256, machine_key(cost.machine), cost.batch_size, cost.threads,
-            settings.sequence_length, cost.sequence_length, settings.min_seconds, other, reference_ms, sound,
+            settings.sequence_length, cost.sequence_length, settings.min_seconds, other, reference_ms, self.sound(cost),
             json.dumps(dataclasses.asdict(cost)),
         )  # fmt: skip
         self._used(functools.partial(_insert, row=row), None)
