@@ -266,7 +266,8 @@ def _select(connection: sqlite3.Connection, query: str, values: Sequence[Any]) -
 
 def cost_of(values: Mapping[str, Any]) -> Cost:
     """A Cost from its JSON form. Raises TypeError for a field that there is not."""
-    return Cost(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    read: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return Cost(**read)
 
 
 def wanted() -> bool:
