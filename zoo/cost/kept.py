@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -109,7 +110,10 @@ class _Session:
     reference: dict[int, float] = dataclasses.field(default_factory=dict)
 
     def measure(self, artefacts: Artefacts) -> dict[tuple[str, int], Cost]:
-        """By id and batch size, the reference first among them, for what is kept needs it; each is kept."""
+        """By id and batch size, the reference first among them, for what is kept needs it; each is kept.
+
+        What Ctrl-C cut short is history without a reference, so it never stands in for a whole measurement.
+        """
         found: dict[tuple[str, int], Cost] = {}
 
         def keep(cost: Cost) -> None:
@@ -119,7 +123,10 @@ class _Session:
                 return
             cost = dataclasses.replace(cost, measured_at=cost.measured_at or now())
             found[cost.id, cost.batch_size] = cost
-            self.store.put(cost, self.settings, reference_ms=self.reference.get(cost.batch_size))
+            cut = sys.exception() is not None  # Ctrl-C: of fewer rounds than the settings say, or of none
+            if not (cut and cost.error):
+                reference = None if cut else self.reference.get(cost.batch_size)
+                self.store.put(cost, self.settings, reference_ms=reference)
             if self.on_cost is not None:
                 self.on_cost(cost)
 
