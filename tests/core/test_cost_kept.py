@@ -147,6 +147,18 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.Monk
     assert kept.cost.batch_size == 1 and kept.reference_ms
 
 
+def test_what_ctrl_c_cut_short_never_stands_in_for_a_whole_measurement(tmp_path: Path) -> None:
+    path = conv_net(tmp_path / "a.onnx")
+
+    def interrupt(text: str) -> None:
+        if text.startswith("timing") and "round 1 of" not in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kept_or_measured([("a", path)], threads=1, min_seconds=0.3, progress=interrupt)
+    assert all(kept.reference_ms is None for kept in Store().history(id="a"))
+
+
 def test_arguments_that_cannot_be_are_refused_though_all_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
