@@ -80,10 +80,10 @@ def compare(
         good = [(name, path) for name, path in found if isinstance(path, Path)]
         known = costing.of(good, tokens=128 if opened is None else _tokens(good, opened.train))
         rows = [_row(name, path, known, opened, say) for name, path in found]
-    notes += known.notes
     if opened is not None:
         rows += opened.baselines()
         notes += opened.notes()
+    notes += known.notes
     return Comparison(tuple(rows), tuple(notes))
 
 
