@@ -284,6 +284,7 @@ class Cost:
     bounds. A percentile without enough samples is None.  spread: (slowest - fastest) / median of the rounds' medians.
     ties: ids of the models measured beside it, at its batch size, whose p50 intervals overlap its own.
     precision: what the weights are held in (float32, float16, int8, mixed).  inputs: "float32[1,3,224,224]" by name.
+    model: the id that a file of ours says it was exported from.
     warning: why the figures are to be taken with care (a machine too noisy).  measured_at: UTC, ISO 8601.
     """
 
@@ -317,6 +318,7 @@ class Cost:
     precision: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     sha256: str | None = None
+    model: str | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
     measured_at: str | None = None
     warning: str | None = None

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from zoo.choose.labels import curve as curve
     from zoo.choose.limits import describe as describe
     from zoo.choose.limits import parse_limit as parse_limit
+    from zoo.choose.past_costs import history as history
     from zoo.choose.pipeline import select as select
     from zoo.choose.planning import Plan as Plan
     from zoo.choose.planning import plan as plan
+    from zoo.choose.publishers import Published as Published
+    from zoo.choose.publishers import published as published
     from zoo.choose.rows import COLUMNS as COLUMNS
     from zoo.choose.rows import Row as Row
     from zoo.choose.rows import markdown as markdown
@@ -34,6 +37,7 @@ _WHERE = {
     "benchmark": "bench",
     "Comparison": "comparison",
     "compare": "comparison",
+    "history": "past_costs",
     "curve": "labels",
     "CURVE_COLUMNS": "curving",
     "Curve": "curving",
@@ -42,6 +46,8 @@ _WHERE = {
     "select": "pipeline",
     "Plan": "planning",
     "plan": "planning",
+    "Published": "publishers",
+    "published": "publishers",
     "COLUMNS": "rows",
     "Row": "rows",
     "markdown": "rows",

@@ -13,7 +13,7 @@ from zoo.backbone import Backbone
 from zoo.cards import Cost
 from zoo.choose.artefacts import Request, Say, export_all
 from zoo.choose.candidates import is_run, run_id
-from zoo.cost import measure
+from zoo.cost import kept_or_measured
 from zoo.cost.host import provider_named
 from zoo.cost.meter import TIME_LIMIT_S
 from zoo.errors import InputError, ModelFileError, ZooError
@@ -34,6 +34,7 @@ def benchmark(
     time_limit_s: float = TIME_LIMIT_S,
     inputs: Sequence[str] = (),
     custom_ops: Sequence[Path | str] = (),
+    fresh: bool = False,
     progress: Callable[[str], None] | None = None,
     on_cost: Callable[[Cost], None] | None = None,
 ) -> list[Cost]:
@@ -47,6 +48,8 @@ def benchmark(
     on Ctrl-C also of what was being measured.
     inputs: "name:shape:dtype=value" where a file does not tell what an input means (N in a shape is the batch).
     custom_ops: libraries of operators that ONNX Runtime lacks, loaded where the model is run.
+    Figures of an earlier run of the same file, settings and machine are taken (their `measured_at` is old) where a
+    reference model is now within 3 % of what it was then; fresh: measure everything.
     """
     listed = [models] if isinstance(models, str | Path | Backbone | OnnxModel) else list(models)
     if not listed:
@@ -55,26 +58,32 @@ def benchmark(
     provider_named(provider)  # before anything is exported
     with tempfile.TemporaryDirectory(prefix="zoo-bench-") as work:
         found = files(listed, Path(work), say=say)
-        lost = _lost(found, batch_sizes)
-        for cost in lost if on_cost else ():
-            on_cost(cost)  # type: ignore[misc]  # not None: the line above
+        lost = _lost(found, batch_sizes, on_cost)
         good = [(name, path) for name, path in found if isinstance(path, Path)]
-        costs = measure(
+        costs = kept_or_measured(
             good, batch_sizes=batch_sizes, threads=threads, sequence_length=sequence_length,
             min_seconds=min_seconds, provider=provider, memory_limit_mb=memory_limit_mb,
-            time_limit_s=time_limit_s, inputs=inputs, custom_ops=custom_ops, progress=progress, on_cost=on_cost,
+            time_limit_s=time_limit_s, inputs=inputs, custom_ops=custom_ops, fresh=fresh,
+            progress=progress, on_cost=on_cost,
         ) if good else []  # fmt: skip
     return _in_order(costs + lost, [name for name, _ in found])
 
 
-def _lost(found: Sequence[tuple[str, Path | ZooError]], batch_sizes: Sequence[int]) -> list[Cost]:
+def _lost(
+    found: Sequence[tuple[str, Path | ZooError]],
+    batch_sizes: Sequence[int],
+    on_cost: Callable[[Cost], None] | None,
+) -> list[Cost]:
     """Rows of the models that there is no file of."""
-    return [
+    costs = [
         Cost(name, batch_size=size, error=str(error))
         for name, error in found
         if not isinstance(error, Path)
         for size in batch_sizes
     ]
+    for cost in costs if on_cost else ():
+        on_cost(cost)  # type: ignore[misc]  # not None: the line above
+    return costs
 
 
 def _in_order(costs: list[Cost], names: list[str]) -> list[Cost]:

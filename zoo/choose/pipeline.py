@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from zoo.cards import Budget, Cost
 from zoo.choose import baselines
 from zoo.choose.artefacts import Artefact, Features, Say, export_families, takes
 from zoo.choose.candidates import expand
+from zoo.choose.costing import Costing
+from zoo.choose.device import Source, device_costs
 from zoo.choose.evidence import Evidence, cross_validate, fit_linear_head
 from zoo.choose.limits import Excess, describe, excesses
 from zoo.choose.parts import DataOptions, Judged, Parts, open_parts, typical_tokens
 from zoo.choose.rows import Row
 from zoo.choose.rule import Verdict, judge
 from zoo.choose.selection import Selection
-from zoo.cost import measure
+from zoo.cost import kept_or_measured
 from zoo.data.sources import OnError
 from zoo.errors import (
     FrameworkBrokenError,
@@ -38,7 +40,7 @@ from zoo.errors import (
     WorkerError,
     ZooError,
 )
-from zoo.files import atomic_file
+from zoo.files import atomic_file, sha256_file
 from zoo.graph import OnnxModel, write_predict_script
 from zoo.train import evaluate
 
@@ -52,12 +54,14 @@ def select(
     test: Any = None,
     budget: Budget = Budget(),  # noqa: B008 - frozen
     candidates: Sequence[str] | None = None,
+    costs: Source | None = None,
     out: str | Path | None = None,
     force: bool = False,
     tolerance: float = 0.01,
     folds: int = 5,
     seed: int = 0,
     threads: int | None = None,
+    fresh: bool = False,
     text: str | None = None,
     label: str | None = None,
     on_error: OnError = "fail",
@@ -69,6 +73,8 @@ def select(
     `test` a stratified fifth of data is held out for it; without `validation` candidates are judged by
     cross-validation over `folds`.
     candidates: ids, globs, `,depth=all`, or a file of these; None: the catalogue's models of the task.
+    costs: another device's (`zoo bench --json` there), in the place of measuring here: the budget is the device's then,
+    and a candidate that it has no figure of leaves with that reason.  fresh: as in `zoo.benchmark`.
     out: a folder for model.onnx, predict.py, selection.json, table.md; refused where it is not empty
     unless `force`. tolerance: the largest gap in accuracy that can be a tie.
     Raises DataError, InputError, NothingFitsError (with the limit that binds and the nearest candidate).
@@ -78,7 +84,9 @@ def select(
         data, validation, test, options=DataOptions(text, label, on_error), folds=folds, seed=seed
     )
     settings = {"tolerance": tolerance, "folds": folds, "seed": seed, "source": parts.train.source}
-    run = _Run(parts, budget, folder, threads, settings, progress or (lambda message: None))
+    say = progress or (lambda message: None)
+    costing = Costing(threads, fresh, None if costs is None else device_costs(costs), say)
+    run = _Run(parts, budget, folder, costing, settings, say)
     with tempfile.TemporaryDirectory(prefix="zoo-select-") as work:
         return run.go(candidates, Path(work))
 
@@ -103,7 +111,7 @@ class _Run:
     parts: Parts
     budget: Budget
     folder: Path | None
-    threads: int | None
+    costing: Costing
     settings: dict[str, Any]
     say: Say
     rows: dict[str, Row] = field(default_factory=dict)
@@ -170,12 +178,14 @@ class _Run:
         tokens = typical_tokens(self.parts.train, OnnxModel(artefacts[0].trunk).preprocess)
         self.settings["sequence_length"] = tokens if self.parts.train.kind == "text" else None
         pairs = [(artefact.id, artefact.path) for artefact in artefacts]
-        costs = measure(pairs, threads=self.threads, sequence_length=tokens, progress=self.say)
-        return {cost.id: cost for cost in costs}
+        found = self.costing.of(pairs, tokens=tokens)
+        self.settings["notes"] = list(found.notes)
+        self.rows |= {name: Row(name, "failed", why) for name, why in found.missing.items()}
+        return dict(found.by_id)
 
     def _within(self, artefacts: Sequence[Artefact], costs: dict[str, Cost]) -> list[Artefact]:
         fitting, over = [], {}
-        for artefact in artefacts:
+        for artefact in (artefact for artefact in artefacts if artefact.id in costs):
             cost = costs[artefact.id]
             broken = excesses(cost, self.budget)
             if cost.error:
@@ -238,8 +248,7 @@ class _Run:
             made = OnnxModel(artefacts[name].path).with_head(
                 weight, bias, labels=train.classes, path=work / "shipped.onnx"
             )
-            tokens = self.settings["sequence_length"] or 128
-            cost = measure([(name, made.path)], threads=self.threads, sequence_length=tokens)[0]
+            cost = self._cost_shipped(name, made)
             broken = excesses(cost, self.budget)
             if not broken:
                 return self._finish(name, verdict, evidence, made, cost, target)
@@ -249,6 +258,14 @@ class _Run:
             f"every candidate went over {describe(self.budget)} when measured again: the limit is within the "
             "noise of this machine; raise it a little"
         )
+
+    def _cost_shipped(self, name: str, made: OnnxModel) -> Cost:
+        """Of the finished file, never a kept figure. A device's figures are of the candidate; its size is known."""
+        if self.costing.given is not None and (there := self.rows[name].cost) is not None:
+            return replace(there, file_bytes=made.path.stat().st_size, sha256=sha256_file(made.path))
+        tokens, threads = self.settings["sequence_length"] or 128, self.costing.threads
+        artefact = [(name, made.path)]
+        return kept_or_measured(artefact, threads=threads, sequence_length=tokens, fresh=True)[0]
 
     def _finish(
         self,
@@ -285,14 +302,23 @@ class _Run:
             sorted(self.rows.values(), key=lambda r: (rank.get(r.status, 6), -(r.accuracy or 0.0), r.id))
         )
 
+    def _takes(self, cost: Cost) -> str:
+        size = f"{cost.size_mb:.1f} MB"
+        if self.costing.given is None:
+            return f"Its model.onnx, measured again, takes p50 {cost.latency_p50_ms:.3g} ms and {size}"
+        latency = "no p50" if cost.latency_p50_ms is None else f"p50 {cost.latency_p50_ms:.3g} ms"
+        return (
+            f"The candidate takes {latency} by {self.costing.given.source}; its model.onnx, not measured there yet, "
+            f"has {size}"
+        )
+
     def _why(self, name: str, verdict: Verdict, evidence: dict[str, Evidence], cost: Cost) -> str:
         low, high = evidence[name].interval
         how = "on the validation part" if self.parts.validation else "cross-validated"
         count = len(evidence[name].correct)
         lines = [
             f"Ship {name}: accuracy {evidence[name].accuracy:.3f} ({low:.3f} to {high:.3f}, {how} on {count} "
-            f"examples). Its model.onnx, measured again, takes p50 {cost.latency_p50_ms:.3g} ms and "
-            f"{cost.size_mb:.1f} MB, within {describe(self.budget)}."
+            f"examples). {self._takes(cost)}, within {describe(self.budget)}."
         ]
         if len(verdict.tied) > 1:
             lines.append(f"{len(verdict.tied) - 1} more tie with the best in quality; this one costs least.")

@@ -1,6 +1,6 @@
-"""Plots of `zoo tune` and `zoo curve`: a small SVG always, and a page to hover over where plotly is installed.
+"""Plots of `zoo tune`, `zoo curve` and `zoo compare`: SVG and PNG always, and a page to hover over with plotly.
 
-Both are drawn from one list of series, and neither asks the network for anything: the page holds plotly itself.
+All are drawn from one list of series, and none asks the network for anything: the page holds plotly itself.
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from zoo.choose.arms import WORDS
+from zoo.choose.canvas import Canvas, Png, Svg
+from zoo.errors import InputError
 from zoo.files import atomic_file
+from zoo.plots import plotly
 
 if TYPE_CHECKING:
     from zoo.choose.curving import Curve
@@ -21,11 +23,19 @@ if TYPE_CHECKING:
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#8a5a9e", "#b8860b", "#555555")
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 400, 64, 16, 34, 52
+GRID, RADIUS, LETTER, MANY_DECADES = "#eee", 4.0, 6.2, 5
+"""LETTER: pixels that a letter takes, on the mean."""
+MANY = 60
+"""From so many points on they are drawn half as large, and named on their left, where a front has nothing."""
+Box: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Series:
-    """x and y of points; low and high of their bars, or empty.  line: joined, dashed or points alone."""
+    """x and y of points; low and high of their bars, or empty.  line: joined, dashed or points alone.
+
+    labels: what each point is, or empty; those of the points in `shown` stand beside them.  ring: hollow points.
+    """
 
     name: str
     x: tuple[float, ...]
@@ -34,6 +44,9 @@ class Series:
     high: tuple[float, ...] = ()
     line: str = ""  # "", "solid" or "dash"
     colour: int = 0
+    labels: tuple[str, ...] = ()
+    shown: frozenset[int] = frozenset()
+    ring: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,9 +137,18 @@ def html(plot: Plot) -> str:
             up = [h - y for h, y in zip(series.high, series.y, strict=True)]
             down = [y - low for low, y in zip(series.low, series.y, strict=True)]
             bars = {"error_y": {"type": "data", "symmetric": False, "array": up, "arrayminus": down}}
+        if series.labels:
+            bars |= {
+                "hovertext": series.labels,
+                "hovertemplate": "%{hovertext}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
+            }
+            bars["text"] = [label if i in series.shown else "" for i, label in enumerate(series.labels)]
+            bars["textposition"] = "top center"
         figure.add_scatter(
-            x=series.x, y=series.y, name=series.name, mode="lines" if series.line else "markers",
-            line={"dash": series.line or "solid", "color": _colour(series)}, **bars,
+            x=series.x, y=series.y, name=series.name,
+            mode="lines" if series.line else "markers+text" if series.shown else "markers",
+            line={"dash": series.line or "solid", "color": _colour(series)},
+            marker={"symbol": "circle-open" if series.ring else "circle", "color": _colour(series), "size": 8}, **bars,
         )  # fmt: skip
     figure.update_layout(
         title=plot.title,
@@ -138,22 +160,52 @@ def html(plot: Plot) -> str:
     return page
 
 
-# --- SVG
+# --- SVG and PNG
+ENDINGS = (".html", ".png", ".svg")
+
+
+def check_path(path: Path) -> None:
+    """Raise InputError for an ending that no plot is written with, FrameworkMissingError for .html without plotly."""
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(
+            f"cannot draw {path.name or path}: a plot ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+        )
+    if path.suffix.lower() == ".html":
+        plotly()
+
+
+def save(plot: Plot, path: Path) -> None:
+    """Write it in the form that the path ends in. Raises as `check_path`, and StorageError."""
+    check_path(path)
+    form = path.suffix.lower()
+    content = png(plot) if form == ".png" else (svg if form == ".svg" else html)(plot).encode()
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def svg(plot: Plot) -> str:
     """The same, without anything installed."""
+    canvas = Svg(WIDTH, HEIGHT)
+    _draw(plot, canvas)
+    return canvas.result()
+
+
+def png(plot: Plot) -> bytes:
+    """As the SVG, twice as large."""
+    canvas = Png(WIDTH, HEIGHT)
+    _draw(plot, canvas)
+    return canvas.result()
+
+
+def _draw(plot: Plot, canvas: Canvas) -> None:
     xs = [x for s in plot.series for x in s.x] or [1.0]
     ys = [y for s in plot.series for y in (*s.y, *s.low, *s.high)] or [0.0]
     frame = Frame(*_widened(math.log10(min(xs)), math.log10(max(xs))), *_widened(min(ys), max(ys)))
-    parts = [_axes(plot, frame)]
+    _axes(plot, frame, canvas)
     for series in plot.series:
-        parts.append(_series(series, frame))
-    parts.append(_legend(plot.series))
-    size = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
-    style = 'font-family="sans-serif" font-size="12" fill="#333"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>{"".join(parts)}</svg>\n'
-    )
+        _series(series, frame, canvas, RADIUS / 2 if _crowded(plot) else RADIUS)
+    _labels(plot, frame, canvas)
+    _legend(plot.series, canvas)
 
 
 @dataclass(frozen=True)
@@ -190,49 +242,71 @@ def _ticks(low: float, high: float) -> list[float]:
     return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _axes(plot: Plot, frame: Frame) -> str:
-    bottom, found = HEIGHT - BOTTOM, []
+def _axes(plot: Plot, frame: Frame, canvas: Canvas) -> None:
+    bottom = HEIGHT - BOTTOM
     decades = range(math.floor(frame.left), math.ceil(frame.right) + 1)
-    for value in (digit * 10.0**decade for decade in decades for digit in (1, 2, 5)):
+    digits = (1, 2, 5) if len(decades) <= MANY_DECADES else (1,)
+    for value in (digit * 10.0**decade for decade in decades for digit in digits):
         if frame.left <= math.log10(value) <= frame.right:
             x = frame.x(value)
-            found.append(f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="#eee"/>')
-            found.append(f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{value:g}</text>')
+            canvas.line([(x, TOP), (x, bottom)], GRID)
+            canvas.text(x, bottom + 17, f"{value:g}", anchor="middle")
     for value in _ticks(frame.bottom, frame.top):
         y = frame.y(value)
-        found.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#eee"/>')
-        found.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-    middle = (TOP + bottom) / 2
-    found.append(f'<text x="{LEFT}" y="20" font-size="14">{escape(plot.title)}</text>')
-    found.append(
-        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 12}" text-anchor="middle">{escape(plot.x)}</text>'
-    )
-    turned = f'transform="rotate(-90 16 {middle:.0f})" text-anchor="middle"'
-    found.append(f'<text x="16" y="{middle:.0f}" {turned}>{escape(plot.y)}</text>')
-    return "".join(found)
+        canvas.line([(LEFT, y), (WIDTH - RIGHT, y)], GRID)
+        canvas.text(LEFT - 8, y + 4, f"{value:.3g}", anchor="end")
+    canvas.text(LEFT, 20, plot.title, size=14)
+    canvas.text((LEFT + WIDTH) / 2, HEIGHT - 12, plot.x, anchor="middle")
+    canvas.text(16, (TOP + bottom) / 2, plot.y, anchor="middle", turned=True)
 
 
-def _series(series: Series, frame: Frame) -> str:
+def _crowded(plot: Plot) -> bool:
+    return sum(len(series.x) for series in plot.series if not series.line) > MANY
+
+
+def _series(series: Series, frame: Frame, canvas: Canvas, radius: float) -> None:
     points = [(frame.x(x), frame.y(y)) for x, y in zip(series.x, series.y, strict=True)]
     colour = _colour(series)
     if series.line:
-        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-        dash = ' stroke-dasharray="5 4"' if series.line == "dash" else ""
-        return f'<path d="M{path}" fill="none" stroke="{colour}"{dash}/>'
-    bars = [
-        f'<path d="M{x:.1f} {frame.y(low):.1f}V{frame.y(high):.1f}" stroke="{colour}"/>'
-        for (x, _), low, high in zip(points, series.low, series.high, strict=True)
-    ]
-    return "".join(bars + [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in points])
+        canvas.line(points, colour, dashed=series.line == "dash")
+        return
+    for (x, _), low, high in zip(points, series.low, series.high, strict=bool(series.low)):
+        canvas.line([(x, frame.y(low)), (x, frame.y(high))], colour)
+    hints = series.labels or ("",) * len(points)
+    for (x, y), hint in zip(points, hints, strict=True):
+        canvas.circle(x, y, radius, colour, hint=hint, open_=series.ring)
 
 
-def _legend(series: Sequence[Series]) -> str:
-    found = []
+def _labels(plot: Plot, frame: Frame, canvas: Canvas) -> None:
+    """Beside their points, where they meet no other; one without room is left out. A point's bar stays free."""
+    taken: list[Box] = []
+    crowded = _crowded(plot)
+    for series in plot.series:
+        for i in sorted(series.shown):
+            x, y, label = series.x[i], series.y[i], series.labels[i]
+            width, px, py = LETTER * len(label), frame.x(x), frame.y(y)
+            sides = (px + 7, px - 7 - width)
+            places = [
+                (left, base) for base in (py - 6, py + 15) for left in (sides[::-1] if crowded else sides)
+            ]
+            for left, base in places:
+                box = (left, base - 11, left + width, base + 3)
+                inside = left >= LEFT and left + width <= WIDTH - 2 and box[1] >= TOP - 12
+                if inside and not any(_meet(box, other) for other in taken):
+                    canvas.text(left, base, label)
+                    taken.append(box)
+                    break
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _legend(series: Sequence[Series], canvas: Canvas) -> None:
     for number, one in enumerate([s for s in series if not s.line]):
         y = HEIGHT - BOTTOM - 14 - 16 * number
-        found.append(f'<circle cx="{WIDTH - RIGHT - 12}" cy="{y - 4}" r="4" fill="{_colour(one)}"/>')
-        found.append(f'<text x="{WIDTH - RIGHT - 22}" y="{y}" text-anchor="end">{escape(one.name)}</text>')
-    return "".join(found)
+        canvas.circle(WIDTH - RIGHT - 12, y - 4, RADIUS, _colour(one), open_=one.ring)
+        canvas.text(WIDTH - RIGHT - 22, y, one.name, anchor="end")
 
 
 def _colour(series: Series) -> str:

@@ -95,6 +95,7 @@ class Selection:
                 f"On {self.test['n']} test examples that no choice saw, model.onnx is right on "
                 f"{self.test['accuracy']:.3f} of them (95 % interval {low:.3f} to {high:.3f})."
             )
+        lines += self.settings.get("notes", ())
         if self.seconds:
             parts = ", ".join(f"{name} {value:.0f} s" for name, value in self.seconds.items())
             lines.append(f"Time: {sum(self.seconds.values()):.0f} s ({parts}).")

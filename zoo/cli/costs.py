@@ -1,4 +1,4 @@
-"""`zoo bench` and `zoo compare`: what models cost, and how good they are for it, by one meter."""
+"""`zoo bench`: what models cost, by one meter; and how a candidates' table is printed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ import typer
 
 from zoo.cards import Cost
 from zoo.cli import cost_notes, graph_table, tables
+from zoo.cli.kept import show_history
 from zoo.cli.options import (
-    DATA_HELP,
     AsCsv,
     AsJson,
     AsMarkdown,
-    LabelColumn,
-    OnError,
-    OnErrorOption,
-    Seed,
+    Fresh,
     SequenceLength,
-    TextColumn,
     Threads,
     integers,
     one_form,
@@ -46,6 +42,8 @@ HEADERS = (
 INPUT_HELP = (
     "What an input is fed, where the file does not say: name:shape:dtype (N is the batch, =VALUE fills it)."
 )
+MEMORY_HELP = "End a model's process above this resident size: 300MB."
+HISTORY_HELP = "Measure nothing: what was measured of these before, and when."
 CUSTOM_OPS_HELP = "A library of operators that ONNX Runtime lacks. Its code is run: only what you trust."
 Models = Annotated[
     list[str], typer.Argument(metavar="MODEL...", help="Ids, saved runs, ONNX files.", show_default=False)
@@ -55,7 +53,6 @@ Models = Annotated[
 def register(app: typer.Typer) -> None:
     """Put this file's commands on `app`."""
     app.command("bench")(bench_command)
-    app.command("compare")(compare_command)
 
 
 def bench_command(
@@ -65,37 +62,41 @@ def bench_command(
     provider: Annotated[str, typer.Option(help="Of ONNX Runtime: cpu, cuda, openvino, coreml, ...")] = "cpu",
     min_seconds: Annotated[float, typer.Option(min=0, help="Measure each at least this long.")] = 1.0,
     sequence_length: SequenceLength = 128,
-    memory_limit: Annotated[
-        str | None, typer.Option(help="End a model's process above this resident size: 300MB.")
-    ] = None,
+    memory_limit: Annotated[str | None, typer.Option(help=MEMORY_HELP)] = None,
     time_limit: Annotated[float, typer.Option(min=0, help="Seconds for a load or a round: a hang.")] = 300.0,
     inputs: Annotated[list[str], typer.Option("--input", help=INPUT_HELP)] = [],  # noqa: B006  (typer's way)
     custom_ops: Annotated[list[Path], typer.Option("--custom-ops", help=CUSTOM_OPS_HELP)] = [],  # noqa: B006
     graph: Annotated[bool, typer.Option("--graph", help="What the graph says too: a second table.")] = False,
+    fresh: Fresh = False,
+    history: Annotated[bool, typer.Option("--history", help=HISTORY_HELP)] = False,
     json: AsJson = False,
     csv: AsCsv = False,
     markdown: AsMarkdown = False,
 ) -> None:
     """Latency, throughput, memory, size: each model in its own process, by one meter for all."""
-    one_form(json, csv, markdown)
+    form = one_form(json, csv, markdown)
     sizes = integers(batch_size, "--batch-size")
     from zoo import choose
     from zoo.choose.limits import parse_limit
+    from zoo.cost.store import now
+    from zoo.cost.summary import with_ties
 
+    if history:
+        show_history(choose.history(models), json=json, csv=csv)
+        return
     limit = None if memory_limit is None else parse_limit(memory_limit, "MB")
-    final: list[Cost] = []
-    stopped = False
+    final, stopped, started = list[Cost](), False, now()
     with tables.progress() as say:
         try:
             final = choose.benchmark(
                 models, batch_sizes=sizes, threads=threads, sequence_length=sequence_length,
                 min_seconds=min_seconds, provider=provider, memory_limit_mb=limit, time_limit_s=time_limit,
-                inputs=inputs, custom_ops=custom_ops, progress=say, on_cost=final.append,
+                inputs=inputs, custom_ops=custom_ops, fresh=fresh, progress=say, on_cost=final.append,
             )  # fmt: skip
         except KeyboardInterrupt:
-            stopped = True
-    _show(final, models, "json" if json else "csv" if csv else "markdown" if markdown else "")
-    if graph and not (json or csv):
+            final, stopped = with_ties(final), True
+    _show(final, models, form, started)
+    if graph and form in ("", "markdown"):
         graph_table.show(final)
     _end(final, stopped)
 
@@ -109,7 +110,11 @@ def _end(costs: list[Cost], stopped: bool) -> None:
         raise WorkerError("\n".join(_reasons(costs)))
 
 
-def _show(costs: list[Cost], asked: list[str], form: str) -> None:
+def _show(costs: list[Cost], asked: list[str], form: str, started: str) -> None:
+    from zoo.choose.past_costs import kept_note
+
+    if said := kept_note(costs, started):
+        tables.note(said)
     if form == "json":
         tables.print_json(costs)
     elif form == "csv":
@@ -167,35 +172,6 @@ def _csv(costs: list[Cost]) -> None:
         "warning", "error",
     ]  # fmt: skip
     tables.print_csv(names, [[getattr(cost, name) for name in names] for cost in costs])
-
-
-# --- compare
-def compare_command(
-    models: Models,
-    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    on_error: OnErrorOption = OnError.FAIL,
-    threads: Threads = None,
-    seed: Seed = 0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the table here too.")] = None,
-    json: AsJson = False,
-) -> None:
-    """Quality on your data and cost side by side, over frameworks."""
-    from zoo import choose
-
-    reading: dict[str, Any] = {"text": text_column, "label": label_column, "on_error": on_error.value}
-    with tables.progress() as say:
-        comparison = choose.compare(models, data, threads=threads, seed=seed, **reading, progress=say)
-    if json:
-        tables.print_json(comparison)
-    else:
-        print_rows(comparison.rows)
-        typer.echo("\n" + "\n".join(comparison.notes))
-    if output is not None:
-        write_text(output, comparison.markdown() + "\n")
-    if all(row.status in ("failed", "baseline") for row in comparison.rows):
-        raise WorkerError("none of these could be measured; the reasons are above")
 
 
 NARROW = 110

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -41,14 +42,20 @@ Partial = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all usable cores).")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what was measured before.")]
+CostsFile = Annotated[
+    Path | None,
+    typer.Option("--costs", help="Costs of another device: what `zoo bench --json` said there."),
+]
 SequenceLength = Annotated[int, typer.Option(min=1, help="Tokens of a text when measuring.")]
 
 
-def one_form(json: bool, csv: bool, markdown: bool = False) -> None:
-    """Raise InputError where two output forms are asked for."""
-    asked = [n for n, given in (("--json", json), ("--csv", csv), ("--markdown", markdown)) if given]
+def one_form(json: bool, csv: bool, markdown: bool = False) -> str:
+    """The output form that is asked for: "json", "csv", "markdown" or "". Raises InputError for two of them."""
+    asked = [n for n, given in (("json", json), ("csv", csv), ("markdown", markdown)) if given]
     if len(asked) > 1:
-        raise InputError(f"{' and '.join(asked)} together: choose one")
+        raise InputError(f"{' and '.join(f'--{form}' for form in asked)} together: choose one")
+    return asked[0] if asked else ""
 
 
 def integers(text: str, option: str) -> tuple[int, ...]:

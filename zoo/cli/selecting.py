@@ -10,7 +10,18 @@ import typer
 from zoo.cards import Budget
 from zoo.cli import tables
 from zoo.cli.costs import print_rows
-from zoo.cli.options import DATA_HELP, AsJson, LabelColumn, OnError, OnErrorOption, Seed, TextColumn, Threads
+from zoo.cli.options import (
+    DATA_HELP,
+    AsJson,
+    CostsFile,
+    Fresh,
+    LabelColumn,
+    OnError,
+    OnErrorOption,
+    Seed,
+    TextColumn,
+    Threads,
+)
 
 LIMITS = (("latency_ms", "ms"), ("size_mb", "MB"), ("memory_mb", "MB"), ("macs_g", "G"), ("params_m", "M"))
 
@@ -36,6 +47,8 @@ def select_command(
     folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
     seed: Seed = 0,
     threads: Threads = None,
+    costs: CostsFile = None,
+    fresh: Fresh = False,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,
@@ -53,6 +66,7 @@ def select_command(
         _plan(data, reading)
         return
     rest = {"budget": within, "out": output, "force": force, "tolerance": tolerance, "folds": folds}
+    rest |= {"costs": costs, "fresh": fresh}
     settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest, **reading}
     _select(data, settings, json=json)
 

@@ -12,16 +12,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.cost.facts import GraphFacts, graph_facts
     from zoo.cost.host import machine, usable_cores
+    from zoo.cost.kept import kept_or_measured
     from zoo.cost.macs import count_macs
     from zoo.cost.meter import measure
 
-__all__ = ["GraphFacts", "count_macs", "graph_facts", "machine", "measure", "usable_cores"]
+__all__ = [
+    "GraphFacts",
+    "count_macs",
+    "graph_facts",
+    "kept_or_measured",
+    "machine",
+    "measure",
+    "usable_cores",
+]
 
 _HOMES = {
     "GraphFacts": "facts",
     "graph_facts": "facts",
     "machine": "host",
     "usable_cores": "host",
+    "kept_or_measured": "kept",
     "count_macs": "macs",
     "measure": "meter",
 }

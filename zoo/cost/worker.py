@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import json
 import os
 import re
 import resource
@@ -45,8 +46,8 @@ def load(
     inputs: Sequence[str] = (),
     custom_ops: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Open the file. Returns load_ms, load_memory_mb, its input's sequence_length (or None) and inputs, by name as
-    "float32[1,3,224,224]".
+    """Open the file. Returns load_ms, load_memory_mb, its input's sequence_length, its model (each or None) and inputs,
+    by name as "float32[1,3,224,224]".
 
     provider: by ONNX Runtime's name.  inputs: as `concrete_feed` takes them.  custom_ops: libraries of operators,
     loaded into this process. Raises ModelFileError where ONNX Runtime does not take the file or such a batch,
@@ -73,8 +74,18 @@ def load(
         "load_ms": load_ms,
         "load_memory_mb": load_memory_mb,
         "sequence_length": feed.sequence_length,
+        "model": exported_from(metadata.get("zoo.provenance")),
         "inputs": {name: f"{a.dtype}[{','.join(map(str, a.shape))}]" for name, a in arrays.items()},
     }
+
+
+def exported_from(provenance: str | None) -> str | None:
+    """The model's id in a file's metadata; None where it is not one of ours."""
+    try:
+        found = json.loads(provenance or "{}").get("id")
+    except (ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _specs(session: Any) -> list[InputSpec]:
