@@ -69,10 +69,11 @@ class _Scaler(StandardScaler):  # type: ignore[misc]
     in the head: no other precision, and no other runtime, gives the same errors again.
     """
 
+    scale_: Array
+
     def fit(self, X: Array, y: Any = None, sample_weight: Any = None) -> _Scaler:
         super().fit(X, y, sample_weight)
-        scale: Array = self.scale_
-        self.scale_ = np.where(scale < DEAD * scale.max(), np.inf, scale)
+        self.scale_ = np.where(self.scale_ < DEAD * self.scale_.max(), np.inf, self.scale_)
         return self
 
 
