@@ -85,22 +85,25 @@ def write(
     """The variant at `output`, and its report where there is data to judge on."""
     from zoo.graph import OnnxModel, explain_loss, judge_variant
     from zoo.graph.calibrating import calibration_set
-    from zoo.graph.precision import write_variant
+    from zoo.graph.judging import open_judged
+    from zoo.graph.precision import refuse_unfit, write_variant
 
     settings, on_error = wanted.settings(), cast("OnError", wanted.on_error)
     with tempfile.TemporaryDirectory(prefix="zoo-export-") as folder:
         if is_onnx(Path(model)):
+            refuse_unfit(Path(model))
             parent = OnnxModel(model)
         else:
             parent = open_backbone(model, partial=partial).export(Path(folder) / "fp32.onnx")
         kind = "text" if "input_ids" in parent.inputs else "image"
+        judged = None if wanted.data is None else open_judged(parent, wanted.data, on_error)
         found = None if wanted.calibrate is None else calibration_set(wanted.calibrate, cast(Any, kind))
         write_variant(parent.path, settings, output, found)
         variant = OnnxModel(output)
-        if wanted.data is None:
+        if judged is None:
             return variant, None
-        report = judge_variant(parent, variant, wanted.data, on_error=on_error)
-        return variant, explain_loss(report, parent, settings, wanted.data, found, on_error=on_error)
+        report = judge_variant(parent, variant, judged)
+        return variant, explain_loss(report, parent, settings, judged, found)
 
 
 def as_dict(report: VariantReport | None) -> dict[str, Any] | None:

@@ -85,11 +85,12 @@ def judge_variant(
 
     Raises DataError, BadFilesError, HeadMissingError.
     """
-    opened = _opened(parent, data, on_error)
+    opened = open_judged(parent, data, on_error)
     return _judged(parent, variant, opened, _classes(parent, opened))
 
 
-def _opened(model: OnnxModel, data: Data, on_error: OnError) -> Dataset:
+def open_judged(model: OnnxModel, data: Data, on_error: OnError = "fail") -> Dataset:
+    """The labelled examples to judge on, with the model's classes. Raises DataError, BadFilesError."""
     kind: Kind = "image" if isinstance(model.preprocess, ImagePreprocess) else "text"
     return open_data(find_parts(data).to_judge(), kind=kind, classes=model.labels, on_error=on_error)
 
@@ -128,7 +129,7 @@ def explain_loss(
     """The report with the layers that cost it and what keeping them brings; as it is where no point was lost."""
     if report.gap >= -POINT or settings.precision == "fp32":
         return report
-    opened = _opened(parent, data, on_error)
+    opened = open_judged(parent, data, on_error)
     with tempfile.TemporaryDirectory(prefix="zoo-quantize-") as folder:
         ranges = Path(folder) / "ranges.json"
         made = open_parent(parent.path, settings)

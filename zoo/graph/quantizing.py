@@ -90,9 +90,10 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with _quiet(), tempfile.TemporaryDirectory(prefix="zoo-quantize-") as folder:
-        path = Path(folder) / "prepared.onnx"
+        source, path = Path(folder) / "source.onnx", Path(folder) / "prepared.onnx"
+        source.write_bytes(model.SerializeToString())  # from memory it would move the weights out of `model`
         # Symbolic inference needs sympy; onnx's own finds what convolutions need.
-        quant_pre_process(model, str(path), skip_symbolic_shape=True)
+        quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
         found: onnx.ModelProto = onnx.load(path)
     name_nodes(found)
     return found
