@@ -169,14 +169,9 @@ def test_option_of_a_variant_without_one(capsys: Capture) -> None:
 
 def test_variant_of_somebody_elses_file(capsys: Capture) -> None:
     foreign(Path("theirs.onnx"))
-    refused(
-        capsys,
-        "Variant of somebody's ONNX file",
-        "--precision",
-        "fp16",
-        says=["--preprocess"],
-        model="theirs.onnx",
-    )
+    arguments = ["--precision", "fp16"]
+    says = ["theirs.onnx was not exported by Backbone Zoo", "`zoo export`"]
+    refused(capsys, "Variant of somebody's ONNX file", *arguments, says=says, model="theirs.onnx")
 
 
 def test_data_of_other_classes_for_a_variant(capsys: Capture) -> None:
