@@ -118,8 +118,8 @@ def _image_input(
         raise ModelFileError(f"{path} takes {_listed(given)}, which is not float32: convert it to float32")
     if found[0].type.tensor_type.elem_type == TensorProto.UINT8 and not leaves_pixels(preprocess):
         raise ModelFileError(
-            f"{path} takes {_listed(given)} as uint8: pixels as they are. Its preprocess must leave them so: scale "
-            "1, mean 0, std 1, RGB"
+            f"{path} takes {_listed(given)} as uint8, not float32: pixels as they are. Its preprocess must leave "
+            "them so: scale 1, mean 0, std 1, RGB"
         )
     sizes = _sizes(found[0])
     channels_last = sizes[-1] == 3 and sizes[1] != 3

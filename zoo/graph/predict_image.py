@@ -28,8 +28,6 @@ def main(paths: list[str]) -> None:
         pixels = pixels if p["channels"] == "RGB" else pixels[..., ::-1]
         normal = (pixels * p["scale"] - np.array(p["mean"])) / np.array(p["std"])
         batch = np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)
-        if session.get_inputs()[0].type == "tensor(uint8)":  # the graph normalises
-            batch = normal[None].astype(np.uint8)
         logits = session.run(["logits"], {"images": batch})[0][0].astype(np.float64) / c["temperature"]
         powers = np.exp(logits - logits.max())
         if powers.max() / powers.sum() < c["threshold"]:
