@@ -77,6 +77,13 @@ def test_photographs_without_labels_calibrate(capsys: Capture) -> None:
     assert OnnxModel("q.onnx").provenance["calibrated_on"]["examples"] == 8
 
 
+def test_the_script_beside_it_is_for_the_file_written_last(capsys: Capture) -> None:
+    for name in ("u.onnx", "q.onnx"):
+        said = here(capsys, "export", "ants.onnx", "-o", name, "--uint8-input")
+        assert said.code == 0 and "is yours" not in said.out
+    assert '"q.onnx"' in Path("predict.py").read_text()
+
+
 # --- what does not
 def refused(
     capsys: Capture, case: str, *arguments: str, says: list[str], model: str = "ants.onnx", code: int = 2

@@ -27,7 +27,7 @@ from zoo.errors import InputError
 if TYPE_CHECKING:
     from zoo.graph import OnnxModel
 
-OURS = "Written by Backbone Zoo"
+OURS = "with the ONNX file beside this script"
 
 
 def register(app: typer.Typer) -> None:
