@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 
-from zoo.cli.opening import is_onnx, open_backbone
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,6 +63,8 @@ class Wanted:
 
 def refuse_plain(model: str, wanted: Wanted) -> None:
     """Raise InputError for what says nothing of a float32 export."""
+    from zoo.cli.opening import is_onnx
+
     if is_onnx(Path(model)):
         raise InputError(
             f"{model} is an ONNX file already: say what to make of it, such as --precision int8-static "
@@ -83,6 +84,7 @@ def write(
     model: str, output: Path, wanted: Wanted, *, partial: bool
 ) -> tuple[OnnxModel, VariantReport | None]:
     """The variant at `output`, and its report where there is data to judge on."""
+    from zoo.cli.opening import is_onnx, open_backbone
     from zoo.graph import OnnxModel, explain_loss, judge_variant
     from zoo.graph.calibrating import calibration_set
     from zoo.graph.judging import open_judged
