@@ -213,10 +213,13 @@ def test_predict_script_feeds_pixels(tmp_path: Path, photos: Path) -> None:
 
 
 # --- what it costs
-def test_a_loss_is_traced_to_its_layer_and_keeping_it_brings_it_back(tmp_path: Path, photos: Path) -> None:
+@pytest.mark.parametrize("pixels", [False, True])
+def test_a_loss_is_traced_to_its_layer_and_keeping_it_brings_it_back(
+    pixels: bool, tmp_path: Path, photos: Path
+) -> None:
     parent = convnet(tmp_path / "m.onnx", loud=20000.0)
-    settings, found = Settings("int8-static"), calibration_set(photos, "image")
-    variant = parent.quantize("int8-static", tmp_path / "q.onnx", calibrate=photos)
+    settings, found = Settings("int8-static", uint8_input=pixels), calibration_set(photos, "image")
+    variant = parent.quantize("int8-static", tmp_path / "q.onnx", calibrate=photos, uint8_input=pixels)
     report = judge_variant(parent, variant, photos)
     assert (report.n, report.parent_accuracy) == (16, 1.0) and report.gap < -0.2
     assert report.gap_low < report.gap < report.gap_high and report.agreement == report.accuracy

@@ -20,7 +20,7 @@ from zoo.cards import ImagePreprocess
 from zoo.data import Dataset, Kind, batches, find_parts, open_data
 from zoo.data.sources import Data, OnError
 from zoo.engine import Array, Batch
-from zoo.graph import surgery
+from zoo.graph import metadata, surgery
 from zoo.graph.precision import CalibrationSet, Parent, Settings, converted, open_parent
 from zoo.graph.runtime import OnnxModel
 from zoo.graph.session import open_session, run_session
@@ -141,6 +141,7 @@ def explain_loss(
             trial = dataclasses.replace(settings, keep=(*settings.keep, *keep))
             path = Path(folder) / "kept.onnx"
             model = converted(made, trial, calibration, ranges)
+            metadata.write(model, dataclasses.replace(made.stored, preprocess=made.preprocess, golden=None))
             path.write_bytes(model.SerializeToString())
             found = _judged(parent, OnnxModel(path, threads=parent.threads), opened, before)
             if found.accuracy > (best.kept_accuracy or report.accuracy):
