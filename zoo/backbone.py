@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from zoo.engine import Array, Engine, LoadRequest
 from zoo.errors import HeadMissingError, InputError
 from zoo.graph import OnnxModel
 from zoo.graph.calibrating import held_out
+from zoo.graph.precision import Precision
 from zoo.graph.variants import write_calibration
 from zoo.train import CHECKPOINT_SECONDS, FeatureCache, History, RateSearch
 from zoo.train import check_head as _check_head
@@ -271,9 +273,26 @@ class Backbone:
         extra = {**extra, **kept(self.calibration, self.trained_on)}
         _save(self.engine, folder, model_id=str(self.id), extra=extra)
 
-    def export(self, path: str | Path) -> OnnxModel:
-        """One ONNX file (in a folder: model.onnx); parity with this model is checked, or it raises."""
+    def export(
+        self,
+        path: str | Path,
+        *,
+        precision: Precision = "fp32",
+        calibrate: Data | None = None,
+        keep: Sequence[str] = (),
+        uint8_input: bool = False,
+    ) -> OnnxModel:
+        """One ONNX file (in a folder: model.onnx); parity with this model is checked, or it raises.
+
+        precision and the rest: as in `OnnxModel.quantize`, of the float32 file, which is not kept then.
+        """
         target = Path(path) / "model.onnx" if Path(path).is_dir() else Path(path)
+        if precision != "fp32" or uint8_input:
+            with tempfile.TemporaryDirectory(prefix="zoo-export-") as folder:
+                floats = self.export(Path(folder) / "fp32.onnx")
+                return floats.quantize(
+                    precision, target, calibrate=calibrate, keep=keep, uint8_input=uint8_input
+                )
         model = _export(self.engine, target, model_id=str(self.id), versions=self.versions())
         if self.calibration is None:
             return model

@@ -48,3 +48,16 @@ def expected_calibration_error(probabilities: Array, targets: Array) -> float:
     bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     gaps = np.abs(np.bincount(bins, confidence - right, minlength=BINS))
     return float(gaps.sum() / len(targets))
+
+
+def paired_interval(better: Array, other: Array) -> tuple[float, float]:
+    """95 % interval of the difference in accuracy on the same examples.
+
+    Wald's interval after adding half an observation to each cell (Agresti & Min 2005), in [-1, 1].
+    """
+    n = len(better) + 2
+    only_better = float((better & ~other).sum()) + 0.5
+    only_other = float((other & ~better).sum()) + 0.5
+    gap = (only_better - only_other) / n
+    error = math.sqrt(max(only_better + only_other - (only_better - only_other) ** 2 / n, 0.0)) / n
+    return gap - Z95 * error, gap + Z95 * error

@@ -42,3 +42,14 @@ def test_noise_is_not_learned() -> None:
     assert 0.35 < evidence.accuracy < 0.65
     low, high = evidence.interval
     assert low < evidence.accuracy < high
+
+
+def test_a_dead_feature_gets_no_weight() -> None:
+    """MiniLM has features of 1e-31. Standardised they gave weights of 1e30, which no other precision can hold."""
+    features, targets = data(2)
+    dead = (targets[:, None] * 1e-31).astype(np.float32)  # it would even help
+    weight, bias = fit_linear_head(np.hstack([features, dead]), targets, 2, seed=0)
+    assert (weight[:, -1] == 0).all()
+    alone, alone_bias = fit_linear_head(features, targets, 2, seed=0)
+    np.testing.assert_allclose(weight[:, :-1], alone, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(bias, alone_bias, rtol=1e-3, atol=1e-4)

@@ -22,13 +22,13 @@ from zoo.cli.options import (
     Threads,
 )
 from zoo.cli.training import open_dataset, quoted, use_threads
+from zoo.cli.variants import Calibrate, Judged, Keep, PrecisionOption, ReduceRange, Uint8Input
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
-    from zoo.backbone import Backbone
     from zoo.graph import OnnxModel
 
-OURS = "Written by Backbone Zoo"
+OURS = "with the ONNX file beside this script"
 SEEN = (
     "about {:.0%} of these examples were trained on: the figures are too good, and only held-out data tells how "
     "good the model is"
@@ -97,19 +97,39 @@ def _print_figures(figures: Mapping[str, Any], source: str) -> None:
 
 # --- export
 def export_command(
-    model: Annotated[str, typer.Argument(metavar="RUN|ID", help="A saved run or an id.")],
+    model: Annotated[str, typer.Argument(metavar="RUN|ID|ONNX", help="A saved run, an id or an ONNX file.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The ONNX file.", show_default=False)],
+    precision: PrecisionOption = "fp32",
+    calibrate: Calibrate = None,
+    data: Judged = None,
+    keep: Keep = None,
+    uint8_input: Uint8Input = False,
+    reduce_range: ReduceRange = False,
+    on_error: OnErrorOption = OnError.FAIL,
     partial: Partial = False,
+    json: AsJson = False,
 ) -> None:
     """Write an ONNX file that is checked against the model, and a predict.py beside it."""
-    from zoo.cli.opening import open_backbone
+    from zoo.cli import variants
 
     if output.suffix != ".onnx":
         raise InputError(f"-o {output}: its name must end in .onnx")
-    opened: Backbone = open_backbone(model, partial=partial)
-    exported: OnnxModel = opened.export(output)
-    lines = [("wrote", str(output)), ("beside it", _script_beside(output)), *provenance_lines(exported)]
-    tables.print_pairs(lines)
+    wanted = variants.Wanted(
+        precision, calibrate, data, tuple(keep or ()), uint8_input, reduce_range, on_error.value
+    )
+    if wanted.plain:
+        from zoo.cli.opening import open_backbone
+
+        variants.refuse_plain(model, wanted)
+        exported, report = open_backbone(model, partial=partial).export(output), None
+    else:
+        exported, report = variants.write(model, output, wanted, partial=partial)
+    script = _script_beside(output)
+    if json:
+        tables.print_json({"path": str(output), **exported.provenance, "report": variants.as_dict(report)})
+        return
+    lines = [("wrote", str(output)), ("beside it", script), *provenance_lines(exported)]
+    tables.print_pairs([*lines, *variants.lines(report)])
     typer.echo(f"\nNext:\n  zoo verify {quoted(output)}")
 
 
@@ -133,6 +153,9 @@ def provenance_lines(model: OnnxModel) -> list[tuple[str, str]]:
         ("exporter", str(said.get("exporter", ""))),
         ("versions", versions),
         ("opset", str(said.get("opset", ""))),
+        ("precision", str(said.get("precision", ""))),
+        ("input", str(said.get("input", ""))),
+        ("kept in float", ", ".join(said.get("kept", ()))),
     ]
     return [(name, value) for name, value in lines if value]
 

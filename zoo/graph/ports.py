@@ -18,6 +18,7 @@ from zoo.cards import ImagePreprocess, Preprocess
 from zoo.engine import Array, Batch
 from zoo.errors import ModelFileError
 from zoo.graph import surgery
+from zoo.graph.pixels import leaves_pixels
 from zoo.graph.surgery import FEATURES, IMAGES, LOGITS
 
 TEXT_DTYPES: Mapping[int, type[np.generic]] = {TensorProto.INT64: np.int64, TensorProto.INT32: np.int32}
@@ -55,6 +56,8 @@ class Ports:
     def _cast(self, name: str, value: Array) -> Array:
         if name == IMAGES and self.channels_last:
             value = value.transpose(0, 2, 3, 1)
+        if self.inputs[name][1] is np.uint8:
+            value = np.clip(np.rint(value), 0, 255)
         return np.ascontiguousarray(value, dtype=self.inputs[name][1])
 
     def as_logits(self, values: Array) -> Array:
@@ -111,8 +114,13 @@ def _image_input(
     found = [value for value in given if len(_sizes(value)) == 4]
     if len(given) != 1 or not found:
         raise ModelFileError(f"{path} takes {_listed(given)}: no image model (one array of four axes)")
-    if found[0].type.tensor_type.elem_type != TensorProto.FLOAT:
+    if found[0].type.tensor_type.elem_type not in (TensorProto.FLOAT, TensorProto.UINT8):
         raise ModelFileError(f"{path} takes {_listed(given)}, which is not float32: convert it to float32")
+    if found[0].type.tensor_type.elem_type == TensorProto.UINT8 and not leaves_pixels(preprocess):
+        raise ModelFileError(
+            f"{path} takes {_listed(given)} as uint8, not float32: pixels as they are. Its preprocess must leave "
+            "them so: scale 1, mean 0, std 1, RGB"
+        )
     sizes = _sizes(found[0])
     channels_last = sizes[-1] == 3 and sizes[1] != 3
     declared = sizes[1:3] if channels_last else sizes[2:]
@@ -128,7 +136,8 @@ def _input_ports(
     given: Sequence[onnx.ValueInfoProto], preprocess: Preprocess, path: Path
 ) -> Mapping[str, tuple[str, type[np.generic]]]:
     if isinstance(preprocess, ImagePreprocess):
-        return {IMAGES: (given[0].name, np.float32)}
+        pixels = given[0].type.tensor_type.elem_type == TensorProto.UINT8
+        return {IMAGES: (given[0].name, np.uint8 if pixels else np.float32)}
     types = {value.name: value.type.tensor_type.elem_type for value in given}
     if not set(types) <= set(preprocess.inputs) or "input_ids" not in types:
         made = ", ".join(preprocess.inputs)

@@ -17,8 +17,9 @@ from zoo.data.sources import Data
 from zoo.engine import Array, Batch
 from zoo.errors import HeadMissingError, InputError, ModelFileError
 from zoo.graph import metadata, variants
-from zoo.graph.calibrating import held_out
+from zoo.graph.calibrating import calibration_set, held_out
 from zoo.graph.ports import Ports, find_ports
+from zoo.graph.precision import Precision, Settings, write_variant
 from zoo.graph.session import ORT_ERRORS, load_proto, open_session, run_session
 from zoo.graph.surgery import FEATURES, depth_output
 
@@ -177,6 +178,30 @@ class OnnxModel:
         if path is None:
             self.calibration = found
         return found
+
+    def quantize(
+        self,
+        precision: Precision = "int8-dynamic",
+        path: Path | str | None = None,
+        *,
+        calibrate: Data | None = None,
+        keep: Sequence[str] = (),
+        uint8_input: bool = False,
+        reduce_range: bool = False,
+    ) -> OnnxModel:
+        """This graph in another precision, as a new file (None: beside this one, `name.int8-static.onnx`).
+
+        precision: "fp16"; "int8-dynamic" for networks of matrix products (text); "int8-static" for convolutions,
+        its ranges found on `calibrate`; "fp32" for uint8_input alone.  keep: layers that stay in float.
+        uint8_input: the graph takes RGB pixels [N, H, W, 3].  reduce_range: 7-bit weights, for CPUs without VNNI.
+        Raises what `zoo.graph.precision.write_variant` does, DataError for the calibration data.
+        """
+        settings = Settings(precision, tuple(keep), uint8_input, reduce_range)
+        target = self.path.with_suffix(f".{precision}.onnx") if path is None else Path(path)
+        image = isinstance(self.preprocess, ImagePreprocess)
+        found = None if calibrate is None else calibration_set(calibrate, "image" if image else "text")
+        write_variant(self.path, settings, target, found)
+        return OnnxModel(target, threads=self.threads)
 
     def benchmark(self, *, batch_sizes: Sequence[int] = (1,), threads: int | None = None) -> list[Cost]:
         """One Cost per batch size, measured in a process of its own (`zoo.cost`)."""

@@ -11,6 +11,7 @@ from zoo.cards import ImagePreprocess
 from zoo.errors import ModelFileError
 from zoo.files import atomic_file
 from zoo.graph import metadata
+from zoo.graph.pixels import takes_pixels
 from zoo.graph.session import load_proto
 
 HERE = Path(__file__).parent
@@ -21,6 +22,11 @@ SHARP = """        view = (Image.Transform.AFFINE, (image.width / size[0], 0, 0,
         floats = [band.convert("F") for band in image.convert("RGB").split()]
         bands = [np.asarray(band.transform(size, *view, Image.Resampling.BILINEAR)) for band in floats]
         image = Image.fromarray(np.rint(np.dstack(bands)).astype(np.uint8))
+"""
+FLOATS = """        normal = (pixels * p["scale"] - np.array(p["mean"])) / np.array(p["std"])
+        batch = np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)
+"""
+PIXELS = """        batch = pixels[None].astype(np.uint8)  # the graph normalises
 """
 SHORTEST = """        if p["resize"] == "shortest":
             size = [int(p["resize_to"][0] * side / min(image.size)) for side in image.size]
@@ -39,7 +45,8 @@ def write_predict_script(folder: Path | str, *, model: str = "model.onnx") -> Pa
     can be read. Raises ModelFileError where `model` is not there or not ours, StorageError.
     """
     file = Path(folder) / model
-    preprocess = metadata.read(load_proto(file), file).preprocess
+    proto = load_proto(file)
+    preprocess = metadata.read(proto, file).preprocess
     if preprocess is None:
         raise ModelFileError(f"{file} does not say how its inputs are prepared: no script can use it")
     kind = "image" if isinstance(preprocess, ImagePreprocess) else "text"
@@ -48,6 +55,8 @@ def write_predict_script(folder: Path | str, *, model: str = "model.onnx") -> Pa
         text = text if preprocess.interpolation == "nearest" else text.replace(SMOOTH, SHARP)
     if isinstance(preprocess, ImagePreprocess) and preprocess.resize == "cropped":
         text = text.replace(SHORTEST, CROPPED)
+    if any(takes_pixels(value) for value in proto.graph.input):
+        text = text.replace(FLOATS, PIXELS)
     path = Path(folder) / "predict.py"
     with atomic_file(path) as temporary:
         temporary.write_text(text.replace('"model.onnx"', _quoted(model)), encoding="utf-8")

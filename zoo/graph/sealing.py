@@ -15,6 +15,7 @@ from zoo.errors import ExportError
 from zoo.files import atomic_file
 from zoo.graph import metadata, parity
 from zoo.graph.metadata import Metadata
+from zoo.graph.quantizing import reduced_precision
 from zoo.graph.session import ORT_ERRORS, open_session, tensors
 
 LARGEST_BYTES = 2**31 - 1
@@ -49,6 +50,13 @@ def check_size(weights_bytes: int) -> None:
         )
 
 
+def _another_way(model: onnx.ModelProto) -> onnxruntime.InferenceSession | None:
+    """A session that computes a graph of reduced precision without fused kernels; None for a float32 graph."""
+    if reduced_precision(model) is None:
+        return None
+    return open_session(model.SerializeToString(), threads=1, optimised=False)
+
+
 def seal(model: onnx.ModelProto, stored: Metadata, session: onnxruntime.InferenceSession, path: Path) -> None:
     """Add the golden pair and the metadata, and write atomically. session: of this very model.
 
@@ -57,7 +65,7 @@ def seal(model: onnx.ModelProto, stored: Metadata, session: onnxruntime.Inferenc
     if stored.preprocess is None:
         raise ExportError("a graph without a preprocess cannot be written: nobody could feed it")
     try:
-        golden = parity.golden_pair(session, stored.preprocess)
+        golden = parity.golden_pair(session, stored.preprocess, _another_way(model))
     except ORT_ERRORS as error:
         raise ExportError(f"the exported graph fails when it is run: {_reason(error)}") from error
     metadata.write(model, dataclasses.replace(stored, golden=golden))

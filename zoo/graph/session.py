@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -38,8 +39,12 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def open_session(model: Path | bytes, *, threads: int | None = None) -> onnxruntime.InferenceSession:
+def open_session(
+    model: Path | bytes, *, threads: int | None = None, optimised: bool = True
+) -> onnxruntime.InferenceSession:
     """A CPU session with `threads` intra-op threads (None: the cores available), printing nothing.
+
+    optimised: False runs the graph node by node as it stands.
 
     Raises one of ORT_ERRORS: the caller knows what the file is to the user.
     """
@@ -47,6 +52,8 @@ def open_session(model: Path | bytes, *, threads: int | None = None) -> onnxrunt
     options.intra_op_num_threads = threads or available_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = FATAL_ONLY
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
@@ -54,8 +61,21 @@ def open_session(model: Path | bytes, *, threads: int | None = None) -> onnxrunt
 def run_session(
     session: onnxruntime.InferenceSession, outputs: Sequence[str], feed: Mapping[str, Array]
 ) -> list[Array]:
-    """Run and give the named outputs in their order. Raises one of ORT_ERRORS."""
-    return list(session.run(list(outputs), dict(feed)))
+    """Run and give the named outputs in their order. Raises one of ORT_ERRORS.
+
+    A graph that takes uint8 pixels gets them from a batch of floats that are whole numbers (`zoo.graph.pixels`).
+    """
+    feed = dict(feed)
+    for given in session.get_inputs():
+        values = feed.get(given.name)
+        if given.type == "tensor(uint8)" and values is not None and values.dtype != np.uint8:
+            feed[given.name] = as_pixels(values)
+    return list(session.run(list(outputs), feed))
+
+
+def as_pixels(values: Array) -> Array:
+    """From float32 [N, 3, H, W] of whole numbers 0 to 255 to uint8 [N, H, W, 3]."""
+    return np.ascontiguousarray(np.clip(np.rint(values), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
 
 
 def load_proto(path: Path, *, external_data: bool = False) -> onnx.ModelProto:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from zoo.engine import Array
 from zoo.errors import DataError
-from zoo.probability import Z95, cross_entropy, log_softmax, softmax, wilson_interval
+from zoo.probability import cross_entropy, log_softmax, paired_interval, softmax, wilson_interval
 
 __all__ = [
     "cross_entropy",
@@ -28,19 +27,6 @@ def log_loss(probabilities: Array, targets: Array) -> float:
     """The same from probabilities [N, C]; a probability of 0 counts as float32's smallest, 1.2e-38."""
     chosen = probabilities[np.arange(len(targets)), targets].astype(np.float64)
     return float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean())
-
-
-def paired_interval(better: Array, other: Array) -> tuple[float, float]:
-    """95 % interval of the difference in accuracy on the same examples.
-
-    Wald's interval after adding half an observation to each cell (Agresti & Min 2005), in [-1, 1].
-    """
-    n = len(better) + 2
-    only_better = float((better & ~other).sum()) + 0.5
-    only_other = float((other & ~better).sum()) + 0.5
-    gap = (only_better - only_other) / n
-    error = math.sqrt(max(only_better + only_other - (only_better - only_other) ** 2 / n, 0.0)) / n
-    return gap - Z95 * error, gap + Z95 * error
 
 
 def macro_f1(predicted: Array, targets: Array, num_classes: int) -> float:
