@@ -53,13 +53,17 @@ class Yardstick:
         """The largest error that passes."""
         return OF_SPREAD * self.spread + OF_MAGNITUDE * self.magnitude
 
-    def figures(self, error: float) -> dict[str, float]:
-        """An error as provenance keeps it: at most so much, with the spread; and over the spread (or the floor)."""
+    def figures(self, error: float, *, measured: bool = False) -> dict[str, float]:
+        """An error as provenance keeps it: at most so much, with the spread; and over the spread (or the floor).
+
+        measured: the error to two digits, where it is one of precision and not of a framework's rounding.
+        """
+        kept = rounded if measured else _at_most
         base = max(self.spread, OF_MAGNITUDE * self.magnitude, float(np.finfo(np.float32).tiny))
         return {
-            "error": _at_most(error),
+            "error": kept(error),
             "spread": rounded(self.spread),
-            "error_of_spread": _at_most(error / base),
+            "error_of_spread": kept(error / base),
         }
 
 

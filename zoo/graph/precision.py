@@ -276,7 +276,7 @@ def _against(
                 f"with uint8 input the graph computes something else: {name} differs by {error:.3g}, allowed is "
                 f"{measure.tolerance:.3g} (spread {measure.spread:.3g}). Nothing was written."
             )
-        figures[name] = measure.figures(error)
+        figures[name] = measure.figures(error, measured=True)
     return figures
 
 
