@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: venv demo test test-core test-torch test-tf test-hf check systems bench docs clean
+.PHONY: venv demo test test-core test-torch test-tf test-hf check systems bench bench-meter docs clean
 
 venv: $(STAMP)
 
@@ -53,6 +53,15 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/layout.py --record
 	$(BIN)/python benchmarks/trajectory.py --record
 	$(BIN)/python benchmarks/kill.py --record
+
+# The meter's own figures: against a bare loop, beside a hog, MACs beside the published, variants, exports, the install.
+bench-meter: $(STAMP)
+	$(BIN)/python benchmarks/meter_timing.py --record
+	$(BIN)/python benchmarks/meter_macs.py --record
+	$(BIN)/python benchmarks/meter_activations.py --record
+	$(BIN)/python benchmarks/meter_variants.py --record
+	$(BIN)/python benchmarks/meter_export.py --record
+	$(BIN)/python benchmarks/meter_install.py --record
 
 # Is every model what it claims to be? An hour or two; goes on where it stopped.
 parity: $(STAMP)
