@@ -159,8 +159,9 @@ def test_a_hang_is_a_row_on_the_command_line(capsys: Capture) -> None:
 def test_ctrl_c_keeps_what_was_measured(folder: Path) -> None:
     command = [sys.executable, "-m", "zoo.cli", "bench", "net.onnx", "two.onnx", "--threads", "1"]
     process = subprocess.Popen(
-        [*command, "--min-seconds", "5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [*command, "--min-seconds", "5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )  # fmt: skip
     assert process.stderr is not None
     for line in process.stderr:
         if "round 11 of 50" in line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -322,8 +323,7 @@ def test_bench_shows_the_graph(capsys: Capture) -> None:
     header, _, row = said.out.strip().splitlines()[-3:]
     assert [cell.strip() for cell in header.split("|")[3:6]] == ["weights MB", "activations MB", "nodes"]
     assert "0.0451" in row and "Conv 1, Flatten 1, GlobalAveragePool 1" in row
-    line = here(capsys, "bench", "mine.onnx", "--csv", *QUICK).out.splitlines()
-    values = dict(zip(line[0].split(","), line[1].split(","), strict=True))
+    (values,) = csv.DictReader(here(capsys, "bench", "mine.onnx", "--csv", *QUICK).out.splitlines())
     assert (values["weight_bytes"], values["activation_bytes"], values["transposes"]) == ("896", "45088", "0")
 
 

@@ -33,7 +33,12 @@ class Meter(Protocol):
     """`zoo.cost.measure` with everything but these arguments set."""
 
     def __call__(
-        self, artefacts: Artefacts, *, batch_sizes: Sequence[int], on_cost: OnCost | None
+        self,
+        artefacts: Artefacts,
+        *,
+        batch_sizes: Sequence[int],
+        beside: str | None = None,
+        on_cost: OnCost | None,
     ) -> list[Cost]:
         """One Cost for each artefact and batch size, in that order."""
 
@@ -149,7 +154,11 @@ class _Session:
         self.reference.clear()
         with tempfile.TemporaryDirectory(prefix="zoo-reference-") as folder:
             reference = write_reference(Path(folder) / "reference.onnx")
-            self.meter([(ID, reference), *artefacts], batch_sizes=self.batch_sizes, on_cost=keep)
+            # Alone it is wanted too: kept figures are judged by it.
+            beside = ID if artefacts else None
+            self.meter(
+                [(ID, reference), *artefacts], batch_sizes=self.batch_sizes, beside=beside, on_cost=keep
+            )
         return found
 
     def agreeing(self, name: str, kept: Mapping[int, Sequence[Kept]]) -> list[Cost] | None:

@@ -44,6 +44,7 @@ def measure(
     time_limit_s: float = TIME_LIMIT_S,
     inputs: Sequence[str] = (),
     custom_ops: Sequence[Path | str] = (),
+    beside: str | None = None,
     progress: Progress | None = None,
     on_cost: Callable[[Cost], None] | None = None,
 ) -> list[Cost]:
@@ -55,6 +56,7 @@ def measure(
     on_cost gets each Cost as soon as it is final, on Ctrl-C also those that were being measured.
     inputs: "name:shape:dtype=value" of inputs whose meaning the file does not tell (see `zoo.cost.given`).
     custom_ops: libraries of operators; each model's process loads them, which runs their code.
+    beside: the id of one that is timed only if another can be.
     A file that cannot be measured is a Cost with `error`. Raises InputError for arguments that cannot be.
     """
     _check(artefacts, batch_sizes, sequence_length, min_seconds)
@@ -64,6 +66,7 @@ def measure(
         threads=_threads(threads), sequence_length=sequence_length, min_seconds=min_seconds, provider=full,
         energy=counter(full), memory_limit_mb=memory_limit_mb, time_limit_s=time_limit_s, machine=machine(full),
         progress=progress or _silent, inputs=tuple(inputs), custom_ops=libraries(custom_ops),
+        beside=beside,
     )  # fmt: skip
     parse_inputs(inputs)
     jobs = _jobs(artefacts, batch_sizes, settings)
@@ -80,6 +83,9 @@ def _measure_all(
 ) -> None:
     for size in batch_sizes:
         for group in _groups([job for job in jobs if job.cost.batch_size == size]):
+            if all(job.cost.error or job.cost.id == settings.beside for job in group):
+                _hand_out(group, on_cost)
+                continue
             try:
                 measure_group(group, settings)
             finally:

@@ -40,7 +40,10 @@ Progress: TypeAlias = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same for all that are measured together; memory_limit_mb: of a process, None for no limit."""
+    """What is the same for all that are measured together; memory_limit_mb: of a process, None for no limit.
+
+    beside: the id of one that is of interest only beside others; where none of those is well, it is not timed.
+    """
 
     threads: int
     sequence_length: int
@@ -53,6 +56,7 @@ class Settings:
     progress: Progress
     inputs: tuple[str, ...] = ()
     custom_ops: tuple[str, ...] = ()
+    beside: str | None = None
 
 
 @dataclass
@@ -116,7 +120,8 @@ class _Group:
 
     @property
     def well(self) -> list[Job]:
-        return [job for job in self.jobs if job.well]
+        found = [job for job in self.jobs if job.well]
+        return [] if [job.cost.id for job in found] == [self.settings.beside] else found
 
     def prepare(self) -> None:
         """Start, load and warm up; plan how many rounds there are."""
