@@ -185,7 +185,9 @@ def test_from_training_to_onnx(capsys: Capture) -> None:
     recipe = ["--weights", "none", "--freeze", "2", "--optimizer", "sgd", "--lr", "1e-3", "--seed", "1"]
     said = here(capsys, *TRAIN, *recipe, "--validation-fraction", "0.25")
     assert said.code == 0, said.err
-    assert "zoo export runs/mine" in said.out and "zoo evaluate" not in said.out  # nothing is left to judge on
+    assert (
+        "zoo export runs/mine" in said.out and "zoo evaluate" not in said.out
+    )  # nothing is left to judge on
     said = here(capsys, "evaluate", "runs/mine", "photos", "--json")
     native = json.loads(said.out)
     assert here(capsys, "export", "runs/mine", "-o", "out/model.onnx").code == 0
