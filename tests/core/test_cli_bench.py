@@ -75,7 +75,10 @@ def test_json_has_intervals_bounds_and_ties(capsys: Capture) -> None:
         ("net.onnx", 1), ("net.onnx", 4), ("same.onnx", 1), ("same.onnx", 4)
     ]  # fmt: skip
     for cost in found:
-        assert cost["latency_p50_low_ms"] <= cost["latency_p50_ms"] <= cost["latency_p50_high_ms"]
+        if cost["latency_p50_low_ms"] is None:  # on a machine with much else to do
+            assert "p50 has no interval" in cost["warning"]
+        else:
+            assert cost["latency_p50_low_ms"] <= cost["latency_p50_ms"] <= cost["latency_p50_high_ms"]
         assert cost["latency_p90_high_ms"] >= cost["latency_p90_ms"]
         assert isinstance(cost["ties"], list) and cost["first_ms"] > 0
         assert cost["inputs"] == {"images": f"float32[{cost['batch_size']},3,32,32]"}
@@ -84,7 +87,8 @@ def test_json_has_intervals_bounds_and_ties(capsys: Capture) -> None:
 def test_csv_has_the_bounds(capsys: Capture) -> None:
     said = here(capsys, "bench", "net.onnx", "--csv", *QUICK)
     (found,) = csv.DictReader(io.StringIO(said.out))
-    assert float(found["latency_p50_low_ms"]) <= float(found["latency_p50_ms"])
+    low = found["latency_p50_low_ms"]
+    assert float(low) <= float(found["latency_p50_ms"]) if low else "no interval" in found["warning"]
     assert float(found["latency_p90_high_ms"]) >= float(found["latency_p90_ms"])
 
 

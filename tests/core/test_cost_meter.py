@@ -36,8 +36,13 @@ def test_a_cost_holds_every_figure_with_its_machine(tmp_path: Path) -> None:
     assert cost.samples >= 12 and cost.spread is not None and cost.spread >= 0
     assert cost.load_ms and cost.latency_p50_ms and cost.throughput_per_s and cost.peak_memory_mb
     assert (cost.latency_p99_ms is None) == (cost.samples < 662)
-    assert cost.latency_p50_low_ms and cost.latency_p50_high_ms and cost.first_ms and cost.measured_at
-    assert cost.latency_p50_low_ms <= cost.latency_p50_ms <= cost.latency_p50_high_ms
+    assert cost.first_ms and cost.measured_at
+    if (
+        cost.latency_p50_low_ms is None or cost.latency_p50_high_ms is None
+    ):  # on a machine with much else to do
+        assert cost.warning and "p50 has no interval" in cost.warning
+    else:
+        assert cost.latency_p50_low_ms <= cost.latency_p50_ms <= cost.latency_p50_high_ms
     assert cost.inputs == {"images": "float32[1,3,64,64]"} and cost.precision == "float32"
     assert {"cpu", "onnxruntime", "provider"} <= cost.machine.keys()
 
