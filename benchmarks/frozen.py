@@ -200,8 +200,8 @@ def report(
     text = (
         f"## Frozen training\n\n`python benchmarks/frozen.py`: {EPOCHS} epochs of the head, {photos} JPEGs, batch "
         f"{BATCH}, threads and decoding workers: {threads}; median (fastest-slowest). Aimed at: {COLD}x cold, "
-        f"{WARM}x warm, cold / bare {LIMIT}; what cold takes beyond the bare pass is the export and its check, paid once "
-        "a backbone: another data set finds the graph in the cache. Accuracy on other photographs (of classes "
+        f"{WARM}x warm, cold / bare {LIMIT}; what cold takes beyond the bare pass is the export and its check, paid "
+        "once a backbone: another data set finds the graph in the cache. Accuracy on other photographs (of classes "
         "that differ in brightness, and overlap), after training on a quarter as many from the same head in "
         "the same order, the random network's statistics settled on them."
     )
