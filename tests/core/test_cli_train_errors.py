@@ -123,3 +123,10 @@ def test_override_goes_on_with_another_rate(trained: Path) -> None:
 
 def error_text_or_none(err: str) -> str:
     return error_text(err) if "error: " in err else ""
+
+
+def test_resuming_where_nothing_was_says_that_it_starts(capsys: Capture) -> None:
+    """A script may always say --resume; a mistyped folder must not go unseen."""
+    said = here(capsys, *TRAIN, "--resume")
+    assert said.code == 0 and "holds no checkpoint to go on from" in said.err
+    assert "holds no checkpoint" not in here(capsys, *TRAIN, "--resume", "--override", "--epochs", "3").err

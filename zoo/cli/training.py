@@ -207,6 +207,8 @@ def check_folder(output: Path, *, resume: bool) -> None:
         raise InputError(
             f"{output} is not empty: choose another folder with -o, or go on with the run in it with --resume"
         )
+    if resume and not (output / "checkpoints").is_dir():
+        tables.note(f"{output} holds no checkpoint to go on from: this run starts from the beginning")
 
 
 def use_threads(threads: int | None) -> None:
