@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +32,11 @@ MEASURED = Cost(
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(empty_folder: Path) -> Path:
     """A current folder with two graphs in it."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("ZOO_CACHE", "cache")
     conv_net(Path("a.onnx"))
     conv_net(Path("b.onnx"), channels=9)
-    yield work
+    return empty_folder
 
 
 def write(*costs: Cost, name: str = "device.json") -> None:

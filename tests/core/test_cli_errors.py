@@ -11,28 +11,19 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from errors_table import fails, here, photographs, pickled_payload, process_fails
+from errors_table import fails, here, pickled_payload, process_fails
 from PIL import Image
-
-from zoo.testing import toy
 
 Capture = pytest.CaptureFixture[str]
 TRAIN = ["train", "toy:tiny", "photos", "--epochs", "2", "-o", "runs/mine"]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder: photos of two classes; beside it the toy framework."""
-    work = tmp_path / "work"
-    photographs(work / "photos")
-    monkeypatch.chdir(work)
-    with toy.installed(tmp_path / "site"):
-        yield work
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def trained(capsys: Capture) -> None:

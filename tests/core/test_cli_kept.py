@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,7 @@ Capture = pytest.CaptureFixture[str]
 QUICK = ("--min-seconds", "0.05", "--threads", "1")
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A current folder with a record of its own."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("ZOO_CACHE", "cache")
-    yield work
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def test_bench_says_which_figures_are_of_before(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

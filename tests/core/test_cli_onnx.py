@@ -5,28 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from errors_table import check, fails, here, photographs, process
+from errors_table import check, fails, here, process
 from onnx import TensorProto, helper, numpy_helper, save
-
-from zoo.testing import toy
 
 Capture = pytest.CaptureFixture[str]
 TRAIN = ["train", "toy:tiny", "photos", "--epochs", "2", "-o", "runs/mine"]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder: photos of two classes; beside it the toy framework."""
-    work = tmp_path / "work"
-    photographs(work / "photos")
-    monkeypatch.chdir(work)
-    with toy.installed(tmp_path / "site"):
-        yield work
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def trained(capsys: Capture) -> None:

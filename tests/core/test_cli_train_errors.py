@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from errors_table import error_text, fails, here, photographs, process, record
+from errors_table import error_text, fails, here, process, record
 
-from zoo.testing import toy
 from zoo.train import checkpoint as checkpoints
 from zoo.train.lock import only_run_in
 
@@ -17,14 +15,7 @@ Capture = pytest.CaptureFixture[str]
 TRAIN = ["train", "toy:tiny", "photos", "--epochs", "2", "-o", "runs/mine"]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder: photos of two classes; beside it the toy framework."""
-    work = tmp_path / "work"
-    photographs(work / "photos")
-    monkeypatch.chdir(work)
-    with toy.installed(tmp_path / "site"):
-        yield work
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 from errors_table import here, photographs
 
 from zoo.errors import DataError
-from zoo.testing import toy
 from zoo.train.diagnosis import Mistake, confusion, mistakes, most_confused
 
 CLASSES = ("a", "b", "c")
@@ -43,15 +41,6 @@ def test_errors_come_with_the_highest_loss_first() -> None:
     assert mistakes(SHARES, TARGETS, CLASSES, inputs, most=1) == found[:1]
     with pytest.raises(DataError, match="cannot look for errors"):
         mistakes(SHARES, TARGETS, CLASSES, inputs[:3])
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    work = tmp_path / "work"
-    photographs(work / "photos")
-    monkeypatch.chdir(work)
-    with toy.installed(tmp_path / "site"):
-        yield work
 
 
 def test_evaluate_shows_where_it_goes_wrong(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from errors_table import fails, here, photographs
+from errors_table import fails, here
 
 import zoo
 from zoo.errors import InputError
-from zoo.testing import toy
 from zoo.train import events
 from zoo.train.logs import RunLog
 
@@ -81,15 +79,6 @@ def test_it_is_written_while_training_goes_on(tmp_path: Path, monkeypatch: pytes
     log.step(1, 0.5, 0.1)
     assert column(tmp_path / "steps.csv", "loss") == ["0.5"]
     log.close()
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    work = tmp_path / "work"
-    photographs(work / "photos")
-    monkeypatch.chdir(work)
-    with toy.installed(tmp_path / "site"):
-        yield work
 
 
 @pytest.mark.parametrize(("frozen", "method", "at"), [(None, "epoch", 3), (0, "epoch", 3), (0, "step", 10)])
