@@ -42,26 +42,13 @@ systems: $(STAMP)
 	$(BIN)/python benchmarks/systems.py
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/startup.py --record
-	$(BIN)/python benchmarks/predict.py --record
-	$(BIN)/python benchmarks/training.py --record
-	$(BIN)/python benchmarks/export.py --record
-	$(BIN)/python benchmarks/preprocessing.py --record
-	$(BIN)/python benchmarks/memory.py --record
-	$(BIN)/python benchmarks/frozen.py --record
-	$(BIN)/python benchmarks/pipeline.py --record
-	$(BIN)/python benchmarks/layout.py --record
-	$(BIN)/python benchmarks/trajectory.py --record
-	$(BIN)/python benchmarks/kill.py --record
+	@for name in startup predict training export preprocessing memory frozen pipeline layout trajectory kill; do \
+	  $(BIN)/python benchmarks/$$name.py --record || exit 1; done
 
 # The meter's own figures: against a bare loop, beside a hog, MACs beside the published, variants, exports, the install.
 bench-meter: $(STAMP)
-	$(BIN)/python benchmarks/meter_timing.py --record
-	$(BIN)/python benchmarks/meter_macs.py --record
-	$(BIN)/python benchmarks/meter_activations.py --record
-	$(BIN)/python benchmarks/meter_variants.py --record
-	$(BIN)/python benchmarks/meter_export.py --record
-	$(BIN)/python benchmarks/meter_install.py --record
+	@for name in timing macs activations variants export install; do \
+	  $(BIN)/python benchmarks/meter_$$name.py --record || exit 1; done
 
 # Is every model what it claims to be? An hour or two; goes on where it stopped.
 parity: $(STAMP)

@@ -81,8 +81,9 @@ def _lost(
         if not isinstance(error, Path)
         for size in batch_sizes
     ]
-    for cost in costs if on_cost else ():
-        on_cost(cost)  # type: ignore[misc]  # not None: the line above
+    if on_cost is not None:
+        for cost in costs:
+            on_cost(cost)
     return costs
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zoo.cards import Cost
 from zoo.choose.device import DeviceCosts
-from zoo.choose.past_costs import kept_note, machine_text
+from zoo.choose.past_costs import kept_note, machine_text, threads_text
 from zoo.cost import kept_or_measured
 from zoo.cost.store import now
 
@@ -56,8 +56,7 @@ def _given(given: DeviceCosts, artefacts: Sequence[tuple[str, Path]], tokens: in
 
 
 def _measured_note(costs: Sequence[Cost]) -> str:
-    threads = f"{costs[0].threads} thread{'s' if costs[0].threads != 1 else ''}"
-    return f"Costs measured on this machine: {machine_text(costs[0])}; {threads}."
+    return f"Costs measured on this machine: {machine_text(costs[0])}; {threads_text(costs[0])}."
 
 
 def _kept(costs: Sequence[Cost], started: str) -> tuple[str, ...]:

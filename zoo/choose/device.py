@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from zoo.cards import Cost
-from zoo.choose.past_costs import day, machine_text
+from zoo.choose.past_costs import day, machine_text, threads_text
 from zoo.cost.store import cost_of, machine_key
 from zoo.errors import InputError
 from zoo.files import sha256_file
@@ -54,8 +54,8 @@ class DeviceCosts:
         good = next((cost for cost in self.costs if not cost.error), self.costs[0])
         when = sorted({day(cost) for cost in self.costs if cost.measured_at})
         span = f", measured {' to '.join(dict.fromkeys((when[0], when[-1])))} UTC" if when else ""
-        threads = f"{good.threads} thread{'s' if good.threads != 1 else ''}"
-        return f"Costs from {self.source}, not of this machine: {machine_text(good)}; {threads}{span}."
+        setting = f"{machine_text(good)}; {threads_text(good)}"
+        return f"Costs from {self.source}, not of this machine: {setting}{span}."
 
     def lengths(self, tokens: int) -> str:
         """A warning where texts of another length were measured; "" else."""

@@ -79,7 +79,11 @@ def machine_text(cost: Cost) -> str:
     return ", ".join(form.format(cost.machine[name]) for name, form in SHOWN.items() if name in cost.machine)
 
 
+def threads_text(cost: Cost) -> str:
+    """ "1 thread", "4 threads"."""
+    return f"{cost.threads} thread{'s' if cost.threads != 1 else ''}"
+
+
 def short_machine(cost: Cost) -> str:
     """CPU and threads, for the title of an axis."""
-    threads = f"{cost.threads} thread{'s' if cost.threads != 1 else ''}"
-    return ", ".join(filter(None, (cost.machine.get("cpu"), threads)))
+    return ", ".join(filter(None, (cost.machine.get("cpu"), threads_text(cost))))

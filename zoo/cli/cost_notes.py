@@ -29,12 +29,14 @@ def _bounded(value: float | None, high: float | None) -> str:
 
 def conditions(costs: Sequence[Cost]) -> Iterator[str]:
     """What the figures mean and under which conditions they hold, a line each. costs: measured ones, not empty."""
+    from zoo.choose.past_costs import threads_text
+
     yield (
         "95 %: interval of p50 over the rounds. In brackets: what p90 and p99 do not exceed, with 99 % confidence "
         "(MLPerf's early-stopping rule)." + _more_runs(costs)
     )
     first = costs[0]
-    parts = [f"{first.threads} thread{'s' if first.threads != 1 else ''}"]
+    parts = [threads_text(first)]
     if tokens := next((c.sequence_length for c in costs if c.sequence_length), None):
         parts.append(f"texts of {tokens} tokens")
     parts.append("weights " + _by_value([(c.precision or "of unknown precision", c.id) for c in costs]))

@@ -32,10 +32,6 @@ _RUNTIMES = (
 )
 
 
-CHANGING = ("load", "governor")
-"""Of `machine`, what may differ from one measurement to the next on one machine."""
-
-
 def machine(provider: str = PROVIDER) -> dict[str, str]:
     """CPU, cores, memory, platform, versions, the load of the last minute and, where readable, the frequency
     governor; all strings."""

@@ -19,7 +19,7 @@ from zoo.cards import Cost
 from zoo.cost.host import machine, provider_named, usable_cores
 from zoo.cost.meter import TIME_LIMIT_S, measure
 from zoo.cost.reference import ID, write_reference
-from zoo.cost.store import Kept, Settings, Store, now, wanted
+from zoo.cost.store import Kept, Settings, Store, wanted
 from zoo.cost.summary import with_ties
 from zoo.files import sha256_file
 
@@ -76,7 +76,7 @@ def kept_or_measured(
     other = {} if memory_limit_mb is None else {"memory_limit_mb": str(memory_limit_mb)}
     here = machine(provider_named(provider))
     settings = Settings(threads or usable_cores(), sequence_length, min_seconds, here, other)
-    session = _Session(Store(), meter, settings, batch_sizes, on_cost)
+    session = _Session(Store(), meter, settings, batch_sizes, on_cost or (lambda cost: None))
     costs = session.with_kept(artefacts, {} if fresh else _kept(artefacts, session))
     return with_ties([costs[name, size] for name, _ in artefacts for size in batch_sizes])
 
@@ -110,7 +110,7 @@ class _Session:
     meter: Meter
     settings: Settings
     batch_sizes: Sequence[int]
-    on_cost: OnCost | None
+    on_cost: OnCost
     reference: dict[int, float] = dataclasses.field(default_factory=dict)
 
     def with_kept(
@@ -125,8 +125,8 @@ class _Session:
                 again.append((name, path))
                 continue
             costs |= {(name, cost.batch_size): cost for cost in agreeing}
-            for cost in agreeing if self.on_cost is not None else ():
-                self.on_cost(cost)  # type: ignore[misc]  # not None: the line above
+            for cost in agreeing:
+                self.on_cost(cost)
         return costs | self.measure(again) if again else costs
 
     def measure(self, artefacts: Artefacts) -> dict[tuple[str, int], Cost]:
@@ -142,14 +142,13 @@ class _Session:
                     self.reference[cost.batch_size] = cost.latency_p50_ms
                 return
             # Ties are with what is measured beside it today.
-            cost = dataclasses.replace(cost, ties=(), measured_at=cost.measured_at or now())
+            cost = dataclasses.replace(cost, ties=())
             found[cost.id, cost.batch_size] = cost
             cut = sys.exception() is not None  # Ctrl-C: of fewer rounds than the settings say, or of none
             if not (cut and cost.error):
                 reference = None if cut else self.reference.get(cost.batch_size)
                 self.store.put(cost, self.settings, reference_ms=reference)
-            if self.on_cost is not None:
-                self.on_cost(cost)
+            self.on_cost(cost)
 
         self.reference.clear()
         with tempfile.TemporaryDirectory(prefix="zoo-reference-") as folder:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from zoo.cost.energy import counter
 from zoo.cost.given import libraries, parse_inputs
 from zoo.cost.host import machine, provider_named, usable_cores
 from zoo.cost.rounds import Job, Progress, Settings, environment, measure_group
+from zoo.cost.store import now
 from zoo.cost.summary import with_ties
 from zoo.errors import InputError, ModelFileError, ZooError
 from zoo.files import sha256_file
@@ -97,7 +97,7 @@ def _jobs(artefacts: Sequence[tuple[str, Path]], batch_sizes: Sequence[int], set
         id="",
         threads=settings.threads,
         machine=settings.machine,
-        measured_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        measured_at=now(),
     )
     return [
         Job(Path(path), dataclasses.replace(blank, id=name, batch_size=size))

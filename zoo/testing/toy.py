@@ -325,8 +325,7 @@ def toy_cards() -> list[ModelCard]:
 class ToyAdapter(Adapter):
     """Framework "toy": the models `tiny` (images) and `words` (texts)."""
 
-    framework = "toy"
-    notes_reads = True
+    framework, notes_reads = "toy", True
 
     def load(self, request: LoadRequest) -> ToyEngine:
         """Weights "default" are the ones of seed 0."""
