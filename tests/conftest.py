@@ -7,19 +7,10 @@ and a failure where ZOO_REQUIRE names it.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from pathlib import Path
 
 import pytest
-
-FRAMEWORK_MODULES = {
-    "torch": ("torch", "torchvision"),
-    "tf": ("tensorflow", "keras", "keras_hub"),
-    "hf": ("torch", "transformers"),
-}
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
-
+from present import FRAMEWORK_MODULES, SHARED, missing, required
 
 LEFT_OUT = pytest.StashKey[list[str]]()
 
@@ -50,23 +41,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A folder left out for a reason is a skip, not 'no tests were found'."""
     if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.stash[LEFT_OUT]:
         session.exitstatus = pytest.ExitCode.OK
-
-
-def required() -> set[str]:
-    """Frameworks whose absence is a failure, from ZOO_REQUIRE=torch,tf,hf."""
-    return {name.strip() for name in os.environ.get("ZOO_REQUIRE", "").split(",") if name.strip()}
-
-
-def missing(framework: str) -> str | None:
-    """The first module of a framework that cannot be imported, or None."""
-    for module in FRAMEWORK_MODULES[framework]:
-        try:
-            found = importlib.util.find_spec(module)
-        except ModuleNotFoundError:
-            found = None
-        if found is None:
-            return module
-    return None
 
 
 @pytest.fixture(scope="session")

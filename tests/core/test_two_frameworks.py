@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import missing
+from present import missing
 
 from zoo.cards import ImagePreprocess
 from zoo.data import prepare

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SHARED
 from PIL import Image
+from present import SHARED
 
 from zoo.data import prepare
 from zoo.errors import InputError

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tf_models
 import tf_torch_folders
-from conftest import missing
+from present import missing
 
 from zoo.errors import InputError
 from zoo_tf.engine import KerasEngine
