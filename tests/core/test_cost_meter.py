@@ -13,7 +13,7 @@ import pytest
 from cost_graphs import conv_net, endless, node, text_net, write
 
 from zoo.cards import Cost
-from zoo.cost import meter
+from zoo.cost import meter, worker
 from zoo.cost.meter import measure
 from zoo.errors import InputError
 from zoo.files import sha256_file
@@ -84,6 +84,17 @@ def test_memory_of_loading_and_of_running_are_told_apart(tmp_path: Path) -> None
     assert first.load_memory_mb and first.peak_memory_mb and second.load_memory_mb and second.peak_memory_mb
     assert 64 <= first.load_memory_mb <= first.peak_memory_mb
     assert second.load_memory_mb < 13 <= second.peak_memory_mb
+
+
+def test_a_thread_that_has_ended_is_not_asked_how_long_it_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads come and go between the listing of them and the opening of their files."""
+    listed = worker._schedules()
+    monkeypatch.setattr(worker, "_schedules", lambda: [*listed, tmp_path / "ended" / "schedstat"])
+    monkeypatch.setattr(worker, "_loaded", {})
+    worker.load(str(matmul_net(tmp_path / "m.onnx", width=8)), 1, 1, 16, "CPUExecutionProvider")
+    assert len(worker.run_round(0.0, 3, 3)["times"]) == 3
 
 
 def test_text_is_measured_at_the_length_asked_for(tmp_path: Path) -> None:

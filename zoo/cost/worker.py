@@ -16,7 +16,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def run_round(seconds: float, at_least: int, at_most: int) -> dict[str, Any]:
     """
     times: list[float] = []
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(file.open("rb", buffering=0)) for file in _schedules()]
+        files = [stack.enter_context(file) for file in _opened(_schedules())]
         _run_once()
         waited = [_waited_ms(files)]
         deadline = time.perf_counter() + seconds
@@ -238,6 +238,13 @@ def _schedules() -> list[Path]:
     Of /proc/self/task/*/schedstat: ns on a core, ns waiting in the queue (Documentation/scheduler/sched-stats).
     """
     return sorted(Path("/proc/self/task").glob("*/schedstat"))
+
+
+def _opened(paths: Sequence[Path]) -> Iterator[FileIO]:
+    """Those of threads that still live: one may have ended since it was listed."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield path.open("rb", buffering=0)
 
 
 def _waited_ms(files: Sequence[FileIO]) -> float:
