@@ -13,7 +13,7 @@ import pytest
 from cost_graphs import conv_net, endless, node, text_net, write
 
 from zoo.cards import Cost
-from zoo.cost import meter, worker
+from zoo.cost import meter, scheduling, worker
 from zoo.cost.meter import measure
 from zoo.errors import InputError
 from zoo.files import sha256_file
@@ -90,8 +90,8 @@ def test_a_thread_that_has_ended_is_not_asked_how_long_it_waited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threads come and go between the listing of them and the opening of their files."""
-    listed = worker._schedules()
-    monkeypatch.setattr(worker, "_schedules", lambda: [*listed, tmp_path / "ended" / "schedstat"])
+    listed = scheduling._schedules()
+    monkeypatch.setattr(scheduling, "_schedules", lambda: [*listed, tmp_path / "ended" / "schedstat"])
     monkeypatch.setattr(worker, "_loaded", {})
     worker.load(str(matmul_net(tmp_path / "m.onnx", width=8)), 1, 1, 16, "CPUExecutionProvider")
     assert len(worker.run_round(0.0, 3, 3)["times"]) == 3
@@ -231,3 +231,17 @@ def test_groups_are_even_and_within_the_memory(monkeypatch: pytest.MonkeyPatch) 
     free = psutil.virtual_memory().available
     huge = [meter.Job(Path(str(i)), Cost(id=str(i), file_bytes=free)) for i in range(3)]
     assert [len(group) for group in meter._groups(huge)] == [1, 1, 1]
+
+
+def test_a_turn_ends_when_the_threads_sleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime's threads spin on after a run: the next model would share its cores with them."""
+    monkeypatch.setattr(worker, "_loaded", {})
+    worker.load(str(matmul_net(tmp_path / "m.onnx", width=512)), 2, 1, 16, "CPUExecutionProvider")
+    states = sorted(scheduling._TASKS.glob("*/stat"))
+    if not states:
+        pytest.skip("this system does not tell what a thread does")
+    for _ in range(20):
+        worker._run_once()
+    assert any(map(scheduling._ready, states)), "the runtime's threads do not spin: nothing to wait for"
+    worker.run_round(0.0, 3, 3)
+    assert not any(map(scheduling._ready, states))

@@ -25,7 +25,7 @@ from zoo.cost.summary import Round, least_disturbed, summed_up, undisturbed, war
 from zoo.errors import WorkerError, ZooError
 from zoo.process import Worker
 
-FEWEST, MOST = 12, 50
+FEWEST, MOST = 12, 30
 """Rounds: with a run in each, what a median needs; more than the bootstrap gains from."""
 REPEATS = 3
 """At most so many times the planned rounds, where other processes disturb them."""
@@ -228,9 +228,7 @@ class _Group:
         before = energy() if energy is not None else 0.0
         found = self._call(worker, "run_round", seconds=seconds, at_least=1, at_most=most)
         taken = energy() - before if energy is not None else None
-        if job.rounds:
-            job.rounds[-1].late_ms = found["before_ms"]
-        job.rounds.append(Round(found["times"], found["waits"], energy_mj=taken))
+        job.rounds.append(Round(found["times"], found["waits"], found["late_ms"], taken))
 
     def _finish(self, job: Job, worker: Worker) -> None:
         peak = self._call(worker, "peak_memory_mb")

@@ -43,7 +43,7 @@ class Round:
     """One model's part of a round.
 
     times: milliseconds of single runs.  waits: milliseconds that its threads were found to have waited for a core when
-    each of them was over.  late_ms: the same, found after the last.
+    each of them was over.  late_ms: of a wait that was not over with the last of them.
     energy_mj: of all that ran meanwhile, the run before the first of `times` included; None where it cannot be read.
     """
 

@@ -6,29 +6,28 @@ The session lives in this module between calls, because a worker's calls are pla
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import itertools
 import json
-import os
 import re
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from io import FileIO
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
+from zoo.cost import scheduling
 from zoo.cost.inputs import METADATA_KEY, Feed, InputSpec, concrete_feed, draw
 from zoo.errors import ModelFileError, WorkerError
 
 _WINDOW = 3  # runs compared with the runs before them, to see whether it still gets faster
 _STEADY = 0.95
 _MAX_WARM_UP = 30
+_LEAD_S, _CALM_MS = 0.012, 0.02
 _loaded: dict[str, Any] = {}
 
 
@@ -119,29 +118,43 @@ def warm_up(seconds: float) -> dict[str, float]:
             break
         if len(earlier) == _WINDOW and last >= _STEADY * statistics.median(earlier):
             break
+    scheduling.settle()
     return {"first_ms": times[0], "run_ms": min(times)}
 
 
+def _lead_in(waits: scheduling.Waits) -> float:
+    """Run once, to take the caches back, and on until no thread waits, for _LEAD_S at the most: threads that wake are
+    often put on one core, where they take turns until the kernel moves one. A loop's threads, which never sleep, meet
+    that once. What was waited by the end, in ms.
+    """
+    end = time.perf_counter() + _LEAD_S
+    while True:
+        before = waits.total_ms()
+        _run_once()
+        after = waits.total_ms()
+        if time.perf_counter() > end or (after - before < _CALM_MS and not scheduling.pending()):
+            return after
+
+
 def run_round(seconds: float, at_least: int, at_most: int) -> dict[str, Any]:
-    """Run for about `seconds`; the first run, its caches taken by others, is left out. Returns
+    """Run for about `seconds`, after the runs of `_lead_in`, which are left out. Returns
 
     times: milliseconds of single runs.  waits: milliseconds that threads of this process were found to have waited for
-    a core when each of them was over.  before_ms: the same, found between the last round's end and the first of them.
-    Linux counts a wait when it is over. Where the system does not tell, waits are 0.
+    a core when each of them was over.  late_ms: of a wait that was not over with the last of them, at most the round.
+    Where the system does not tell, waits are 0. It returns when ONNX Runtime's threads sleep.
     """
     times: list[float] = []
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(file) for file in _opened(_schedules())]
-        _run_once()
-        waited = [_waited_ms(files)]
+    with scheduling.waits() as waits:
+        waited = [_lead_in(waits)]
         deadline = time.perf_counter() + seconds
         while len(times) < at_least or (len(times) < at_most and time.perf_counter() < deadline):
             times.append(_run_once())
-            waited.append(_waited_ms(files))
-    waits = [max(0.0, after - before) for before, after in itertools.pairwise(waited)]
-    before = max(0.0, waited[0] - _loaded.get("waited", waited[0]))
-    _loaded["waited"] = waited[-1]
-    return {"times": times, "waits": waits, "before_ms": before}
+            waited.append(waits.total_ms())
+        late = scheduling.pending()
+        scheduling.settle()
+        late_ms = min(waits.total_ms() - waited[-1], sum(times)) if late else 0.0
+    found = [max(0.0, after - before) for before, after in itertools.pairwise(waited)]
+    return {"times": times, "waits": found, "late_ms": max(0.0, late_ms)}
 
 
 def peak_memory_mb() -> float:
@@ -167,8 +180,8 @@ def _guesses(feed: Feed) -> str:
 
 
 def _open(path: str, threads: int, provider: str, custom_ops: Sequence[str]) -> Any:
-    # Threads spin between runs, as they do by default, in `predict` and in a bare loop. Spinning disturbs another
-    # session of the same process; here each has its own, and an idle one's threads sleep soon after its last run.
+    # Threads spin between runs, as they do by default, in `predict` and in a bare loop. They would take the next
+    # model's cores: so a turn ends only when they sleep (`scheduling.settle`).
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -230,30 +243,6 @@ def _resident_bytes() -> int:
 def _high_water_bytes() -> int:
     unit = 1 if sys.platform == "darwin" else 1024
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _schedules() -> list[Path]:
-    """Where Linux tells of each thread how long it has waited for a core; nothing elsewhere.
-
-    Of /proc/self/task/*/schedstat: ns on a core, ns waiting in the queue (Documentation/scheduler/sched-stats).
-    """
-    return sorted(Path("/proc/self/task").glob("*/schedstat"))
-
-
-def _opened(paths: Sequence[Path]) -> Iterator[FileIO]:
-    """Those of threads that still live: one may have ended since it was listed."""
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            yield path.open("rb", buffering=0)
-
-
-def _waited_ms(files: Sequence[FileIO]) -> float:
-    """What those threads together have waited so far; one that has ended counts no more."""
-    total = 0
-    for file in files:
-        with contextlib.suppress(OSError):
-            total += int(os.pread(file.fileno(), 64, 0).split()[1])
-    return total / 1e6
 
 
 def _status(field: str) -> int | None:
