@@ -177,9 +177,9 @@ def _workplace(folder: Path | None, *, anew: bool) -> Iterator[Path]:
 def _state(asked: _Asked, journal: Journal, work: Path) -> State:
     wanted, source = asked.wanted, asked.parts.train.source
     settings = {"tolerance": wanted.tolerance, "folds": wanted.folds, "seed": wanted.seed, "source": source}
-    results = Results.of(None if asked.folder is None else work)
+    results, costing = Results.of(None if asked.folder is None else work), asked.costing
     return State(
-        asked.parts, asked.budget, wanted, asked.folder, work, asked.costing, journal, results, settings, asked.costing.say
+        asked.parts, asked.budget, wanted, asked.folder, work, costing, journal, results, settings, costing.say
     )  # fmt: skip
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from zoo import errors
-from zoo.cards import Precision, fingerprint
+from zoo.cards import ModelId, Precision, fingerprint
 from zoo.choose import derived
 from zoo.choose.artefacts import Artefact, export_families, takes
 from zoo.choose.candidates import Family
@@ -46,7 +47,11 @@ def make_graphs(
         if isinstance(error, FINISHED) and key not in known:
             state.journal.put(f"failed/{key}", {"kind": type(error).__name__, "text": str(error)})
     good = [artefact for artefact in artefacts if _reads(state, artefact)]
-    candidates = [one for artefact in good for one in _in_precisions(state, artefact, families)]
+    owners = {(str(family.id), family.depths is None): family for family in families}
+    candidates = []
+    for artefact in good:
+        network = str(dataclasses.replace(ModelId.parse(artefact.id), depth=None))
+        candidates += _in_precisions(state, artefact, owners[network, artefact.depth is None])
     if not candidates:
         raise _none_left(state, [error for _, error in (*lost, *failed)])
     return candidates
@@ -79,9 +84,8 @@ def _reads(state: State, artefact: Artefact) -> bool:
 
 
 # --- precisions
-def _in_precisions(state: State, artefact: Artefact, families: Sequence[Family]) -> list[Artefact]:
+def _in_precisions(state: State, artefact: Artefact, owner: Family) -> list[Artefact]:
     """The artefact in each precision asked for; where fp32 is not, it is a parent alone."""
-    owner = next(f for f in families if str(f.member(artefact.depth)) == artefact.id)
     found = []
     for precision in owner.precisions(artefact.depth):
         if precision == "fp32":

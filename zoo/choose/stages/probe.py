@@ -22,6 +22,7 @@ from zoo.engine import Array
 from zoo.errors import ModelFileError, WorkerError, ZooError
 
 PROBE = "probe"
+SAVED_S = 5.0
 
 
 def probed(
@@ -39,7 +40,7 @@ def probed(
         evidence[artefact.id] = found
         state.row(artefact.id, "within", "", PROBE, evidence=found)
         left.append(artefact)
-        state.save()
+        state.save(every_s=SAVED_S)
     for name, baseline in baselines.for_kind(state.parts.train.kind).items():
         state.say(f"baseline {name}")
         work = functools.partial(baseline, state.judged, seed=state.wanted.seed)

@@ -58,15 +58,14 @@ class State:
     started: float = field(default_factory=time.monotonic)
     rows: dict[str, Row] = field(default_factory=dict)
     bill: list[dict[str, Any]] = field(default_factory=list)
+    saved: float = 0.0
 
     def __post_init__(self) -> None:
         earlier = self.journal.items(_SECONDS)
-        self.earlier_s = sum(seconds for _, seconds in earlier)
+        self.earlier_s = float(sum(seconds for _, seconds in earlier))
         self.session = 1 + max((int(key.rpartition("/")[2]) for key, _ in earlier), default=0)
-        judged = Judged.of(
-            self.parts.train, self.parts.validation, folds=self.wanted.folds, seed=self.wanted.seed
-        )
-        self.judged = judged
+        wanted, parts = self.wanted, self.parts
+        self.judged = Judged.of(parts.train, parts.validation, folds=wanted.folds, seed=wanted.seed)
 
     # --- time
     def stage(self, name: str, entered: int, action: Callable[[], Sequence[T]]) -> Sequence[T]:
@@ -141,10 +140,12 @@ class State:
             sorted(self.rows.values(), key=lambda r: (rank.get(r.status, 6), -(r.accuracy or 0.0), r.id))
         )
 
-    def save(self) -> None:
-        """Write what is known by now."""
-        if self.folder is not None:
+    def save(self, *, every_s: float = 0.0) -> None:
+        """Write what is known by now, unless that was done less than every_s ago: it takes longer the more there is."""
+        now = time.monotonic()
+        if self.folder is not None and now - self.saved >= every_s:
             self.selection("", "not finished").write(self.folder)
+            self.saved = now
 
     def selection(
         self,
