@@ -38,9 +38,7 @@ from zoo.train.ranks import ranks_of
 from zoo.train.store import recipe_and_history
 
 DEFAULT_RECIPE = Recipe()
-OF_FILES = (
-    "a precision is an exported file's: leave it out, and see `zoo export --precision` and `zoo select`"
-)
+OF_FILES = "a precision is an exported file's: leave it out; see `zoo export --precision` and `zoo select`"
 # Whose modules an adapter wraps, for those we ship; a plug-in is asked where its own package is imported.
 ROOTS = {"torch": "torch", "hf": "transformers", "tf": "keras"}
 
