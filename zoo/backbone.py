@@ -38,6 +38,7 @@ from zoo.train.ranks import ranks_of
 from zoo.train.store import recipe_and_history
 
 DEFAULT_RECIPE = Recipe()
+OF_FILES = "a precision is an exported file's: leave it out; see `zoo export --precision` and `zoo select`"
 # Whose modules an adapter wraps, for those we ship; a plug-in is asked where its own package is imported.
 ROOTS = {"torch": "torch", "hf": "transformers", "tf": "keras"}
 
@@ -316,7 +317,7 @@ def get(
     size: int | None = None,
     partial: bool = False,
 ) -> Backbone:
-    """Load a model by name or id (`framework:name[@weights][,depth=4][,size=160]`).
+    """Load a model by name or id (`framework:name[@weights][,depth=4][,size=160]`, in float32).
 
     weights: "default" (the framework's own official ones), None or "none" (random, from seed), a tag, or a
     path. num_classes: None keeps the checkpoint's own head. device: the framework's name for it, None: CPU.
@@ -325,6 +326,8 @@ def get(
     InputError (also where the id and an argument say different things).
     """
     found = registry.resolve(name, framework)
+    if found.precision is not None:
+        raise InputError(f"{name!r}: {OF_FILES}")
     tag = "none" if weights is None else str(weights)
     model = dataclasses.replace(
         found,

@@ -5,6 +5,7 @@
     graphs/<the same>.<request>.json  what was asked for when it was made, and on which files that rested
     heads/<key>.onnx                  graphs with a head, made by `with_head` without a path
     digests.sqlite                    what photographs contain, so that unchanged ones are not read again
+    results.sqlite                    what probes of candidates said; see `zoo.choose.results`
 
 An entry's time of change is the time of its last use. Whatever stands here can be made again, so any of it
 may be removed at any time: a file that is mapped or open lives on until it is closed (POSIX). Windows refuses
@@ -39,7 +40,7 @@ SPARED_S = 600.0
 YOUNG_S, ABANDONED_S = 60.0, 3600.0
 """A half-written file is left alone while young; one that no writer has locked counts as abandoned later."""
 
-FEATURES, GRAPHS, HEADS, DIGESTS = "features", "graphs", "heads", "digests"
+FEATURES, GRAPHS, HEADS, DIGESTS, RESULTS = "features", "graphs", "heads", "digests", "results"
 _held: set[Path] = set()
 
 
@@ -101,6 +102,7 @@ def entries(features: Path | None = None) -> list[Entry]:
             *_files(GRAPHS, (root / GRAPHS).glob("*.onnx")),
             *_files(HEADS, (root / HEADS).glob("*.onnx")),
             *_files(DIGESTS, [root / f"{DIGESTS}.sqlite"]),
+            *_files(RESULTS, [root / f"{RESULTS}.sqlite"]),
         ]
     return sorted(found, key=lambda entry: (entry.used, str(entry.path)))
 
@@ -153,7 +155,7 @@ def held(entry: Entry) -> bool:
 
 def _spared(entry: Entry) -> bool:
     """Features are used through maps, which outlive the file; of the others the path is used."""
-    if entry.kind == DIGESTS:
+    if entry.kind in (DIGESTS, RESULTS):
         return True  # small, and bounded by itself
     return entry.kind != FEATURES and (entry.path in _held or time.time() - entry.used < SPARED_S)
 

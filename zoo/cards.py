@@ -9,20 +9,24 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from zoo.errors import InputError
 from zoo.recipe import Recipe as Recipe
 
 T = TypeVar("T")
 IMAGE_TASK, TEXT_TASK = "image-classification", "text-classification"
+Precision: TypeAlias = Literal["fp32", "fp16", "int8-dynamic", "int8-static"]
+"""What an exported file computes in."""
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True, order=True)
 class ModelId:
-    """Architecture AND weights: `framework:name[@weights][,depth=4][,size=160]`.
+    """Architecture AND weights: `framework:name[@weights][,depth=4][,size=160][,precision=int8-static]`.
 
     `name` is a catalogue name or a local folder; `weights` is "default", "none", a tag or a local file.
+    `precision` is of the exported file, one of PRECISIONS; None is fp32.
     """
 
     framework: str
@@ -30,31 +34,38 @@ class ModelId:
     weights: str = "default"
     depth: int | None = None
     size: int | None = None
+    precision: Precision | None = None
 
     def __str__(self) -> str:
         text = f"{self.framework}:{self.name}"
         text += f"@{self.weights}" if self.weights != "default" else ""
         text += f",depth={self.depth}" if self.depth is not None else ""
-        return text + (f",size={self.size}" if self.size is not None else "")
+        text += f",size={self.size}" if self.size is not None else ""
+        return text + (f",precision={self.precision}" if self.precision is not None else "")
 
     @classmethod
     def parse(cls, text: str) -> ModelId:
         """Read an id; the framework is "" where the text names none. Raises InputError."""
         body, *options = text.split(",")
-        values: dict[str, int | None] = {"depth": None, "size": None}
+        numbers: dict[str, int | None] = {"depth": None, "size": None}
+        precision: Precision | None = None
         for option in options:
-            key, _, value = option.partition("=")
-            if key.strip() not in values or not value.strip().isdigit():
+            key, _, value = (part.strip() for part in option.partition("="))
+            if key in numbers and value.isdigit():
+                numbers[key] = int(value)
+            elif key == "precision" and value in PRECISIONS:
+                precision = None if value == "fp32" else next(p for p in PRECISIONS if p == value)
+            else:
                 raise InputError(
                     f"cannot read {option.strip()!r} in the model id {text!r}: "
-                    "write framework:name[@weights][,depth=4][,size=160]"
+                    "write framework:name[@weights][,depth=4][,size=160][,precision=int8-static]"
                 )
-            values[key.strip()] = int(value)
         head, _, weights = body.partition("@")
         framework, colon, name = head.partition(":")
         if not colon:
             framework, name = "", head
-        return cls(framework, name.strip(), weights.strip() or "default", values["depth"], values["size"])
+        weights = weights.strip() or "default"
+        return cls(framework, name.strip(), weights, numbers["depth"], numbers["size"], precision)
 
 
 @dataclass(frozen=True)

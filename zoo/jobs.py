@@ -11,6 +11,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zoo import backbone, reads, registry
 from zoo.cards import ModelId
 from zoo.errors import WeightsUnavailableError
@@ -69,6 +71,20 @@ def _export(
         "made": done.made,
     }
     return {**answer, **_features(loaded)}
+
+
+def save_with_head(model: str, head: str, labels: list[str], folder: str) -> None:
+    """Load `model` (an id, or a saved run's folder), put a head on it and write what `zoo.load` reads to `folder`.
+
+    head: an .npz file with weight float32 [C, D] and bias float32 [C].
+    """
+    saved = (Path(model) / "zoo.json").is_file()
+    loaded = backbone.load(model) if saved else backbone.get(model, num_classes=len(labels))
+    loaded.replace_head(len(labels), labels=labels)
+    with np.load(head) as values:
+        loaded.engine.set_head(values["weight"], values["bias"])
+    loaded.engine.labels = tuple(labels)
+    loaded.save(folder)
 
 
 def _features(model: backbone.Backbone) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def resolve(name: str, framework: str | None = None) -> ModelId:
     if tag and found.weights not in ("default", "none", tag):
         raise InputError(f"{name!r} names two sets of weights, {tag} and {found.weights}: leave one out")
     weights = tag if tag and found.weights == "default" else found.weights
-    return ModelId(chosen, canonical, weights, found.depth, found.size)
+    return ModelId(chosen, canonical, weights, found.depth, found.size, found.precision)
 
 
 def card(model: ModelId) -> ModelCard | None:

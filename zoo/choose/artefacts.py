@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from zoo.cards import TextPreprocess, fingerprint
+from zoo.choose import derived
 from zoo.choose.candidates import Family
 from zoo.choose.requests import answer, remember
 from zoo.data.dataset import input_digests
 from zoo.engine import Array
 from zoo.errors import StorageError, ZooError
-from zoo.graph import OnnxModel, cut_depth
+from zoo.graph import OnnxModel
 from zoo.graph.kept import CacheWarning
 from zoo.process import Worker
 from zoo.train import FeatureCache
@@ -133,7 +134,7 @@ def _members(family: Family, trunk: Path, result: Mapping[str, Any]) -> list[Art
     found = []
     for depth in result["depths"]:
         path = trunk.with_name(f"{trunk.stem}-depth{depth}.onnx")
-        cut_depth(whole, depth, path)
+        derived.cut(whole, depth, path)
         found.append(Artefact(str(family.member(depth)), path, trunk, depth, result.get("features_key")))
     return found
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo import registry
-from zoo.cards import IMAGE_TASK, TEXT_TASK, ModelCard, ModelId
+from zoo.cards import IMAGE_TASK, PRECISIONS, TEXT_TASK, ModelCard, ModelId, Precision
 from zoo.catalogue import list_models
 from zoo.errors import InputError, UnknownModelError, ZooError
 from zoo.train import read_meta
@@ -33,42 +33,96 @@ STARTERS = frozenset(
 
 @dataclass(frozen=True)
 class Family:
-    """One network with one set of weights. depths: the cuts asked for, [] for all, None for it uncut."""
+    """One network with one set of weights. depths: the cuts asked for, [] for all, None for it uncut.
+
+    variants: (depth, precision) of each that was asked for; a depth of None is any of the cuts, or the uncut one.
+    """
 
     id: ModelId
     depths: tuple[int, ...] | None
+    variants: tuple[tuple[int | None, Precision], ...] = ((None, "fp32"),)
 
     @property
     def source(self) -> str:
         """What the worker is asked to load: a saved run's folder, or an id."""
         return self.id.name if is_run(self.id.name) else str(self.id)
 
-    def member(self, depth: int | None) -> ModelId:
-        """The candidate at a depth."""
-        return dataclasses.replace(self.id, depth=depth)
+    def member(self, depth: int | None, precision: Precision = "fp32") -> ModelId:
+        """The candidate at a depth, in a precision."""
+        held = None if precision == "fp32" else precision
+        return dataclasses.replace(self.id, depth=depth, precision=held)
+
+    def precisions(self, depth: int | None) -> tuple[Precision, ...]:
+        """Those asked for at a depth, in the order of PRECISIONS."""
+        asked = {precision for cut, precision in self.variants if cut in (None, depth)}
+        return tuple(precision for precision in PRECISIONS if precision in asked)
 
 
-def expand(names: Sequence[str] | None, kind: str) -> tuple[list[Family], list[tuple[str, ZooError]]]:
+@dataclass(frozen=True)
+class Spread:
+    """In what every candidate is tried that does not say it itself.
+
+    precisions: of the exported file.  sizes: pixels a side of images; empty: each model's own.
+    """
+
+    precisions: tuple[Precision, ...] = ("fp32",)
+    sizes: tuple[int, ...] = ()
+
+
+PLAIN = Spread()
+
+
+@dataclass
+class _Asked:
+    """Of one network: the cuts, None for every one (or it uncut), and what `Family.variants` will be."""
+
+    depths: list[int] | None
+    variants: list[tuple[int | None, Precision]] = field(default_factory=list)
+
+
+_Found = dict[tuple[ModelId, bool], _Asked]
+
+
+def make_spread(precisions: Sequence[str], sizes: Sequence[int], kind: str) -> Spread:
+    """Checked. Raises InputError: no such precision, sizes of texts."""
+    chosen = tuple(p for p in PRECISIONS if p in precisions)
+    if unknown := [p for p in precisions if p not in PRECISIONS]:
+        raise InputError(f"precision {unknown[0]!r}: {', '.join(PRECISIONS)}")
+    if not chosen:
+        raise InputError(f"no precision: give one or more of {', '.join(PRECISIONS)}")
+    if sizes and kind != "image":
+        raise InputError(f"sizes {', '.join(map(str, sizes))}: of images, and the data holds {kind}s")
+    if wrong := [size for size in sizes if size < 1]:
+        raise InputError(f"size {wrong[0]}: pixels a side, 1 or more")
+    return Spread(chosen, tuple(dict.fromkeys(sizes)))
+
+
+def expand(
+    names: Sequence[str] | None, kind: str, spread: Spread = PLAIN
+) -> tuple[list[Family], list[tuple[str, ZooError]]]:
     """Families in the order given, and the names that led nowhere with their errors.
 
     names: ids, globs over the catalogue (`torch:resnet*`, `torch:timm/resnet*`: a source is named outright;
     `torch:timm/resnet50@*`: all its weights), ids with `,depth=all`, saved runs, or a file with one of these a
-    line (# comments). None: `defaults` of the kind.
+    line (# comments). None: `defaults` of the kind.  spread: for those that name no precision or size of their own.
     """
     lines = [line for name in (names if names is not None else defaults(kind)) for line in _lines(name)]
     if not lines:
         raise InputError(f"no candidates for {kind} data: name some with --candidate, see `zoo list`")
-    found: dict[tuple[ModelId, bool], list[int] | None] = {}
+    found: _Found = {}
     lost: list[tuple[str, ZooError]] = []
     for line in lines:
         try:
             for text in _globbed(line, kind):
-                _add(found, text)
+                _add(found, text, spread)
         except UnknownModelError as error:
             lost.append((line, error))
     if lost and not found:
         raise lost[0][1]
-    families = [Family(model, tuple(cuts or ()) if cut else None) for (model, cut), cuts in found.items()]
+    families = [
+        Family(model, tuple(asked.depths or ()) if cut else None, tuple(asked.variants))
+        for (model, cut), asked in found.items()
+    ]
     return families, lost
 
 
@@ -129,16 +183,36 @@ def _tags(card: ModelCard, at: str, tag: str) -> list[str]:
     return [at + tag]
 
 
-def _add(found: dict[tuple[ModelId, bool], list[int] | None], text: str) -> None:
-    """Note one id under (its network, whether it is to be cut); None stands for every depth."""
+def _add(found: _Found, text: str, spread: Spread) -> None:
+    """Note what one id asks for under (its network, whether it is to be cut)."""
     if is_run(text):
-        found[run_id(text), False] = None
+        _note(found, run_id(text), False, None, spread.precisions)
         return
-    every = text.endswith(ALL)
-    model = registry.resolve(text.removesuffix(ALL))
+    every = f"{ALL}," in f"{text},"
+    model = registry.resolve(text.replace(ALL, "", 1) if every else text)
+    precisions = spread.precisions if "precision=" not in text else (model.precision or "fp32",)
     cut = every or model.depth is not None
-    key = (dataclasses.replace(model, depth=None), cut)
-    if not cut or every:
-        found[key] = None
-    elif (cuts := found.setdefault(key, [])) is not None and model.depth not in cuts:
-        cuts.append(int(model.depth or 0))
+    for size in _sizes(model, spread):
+        network = dataclasses.replace(model, depth=None, size=size, precision=None)
+        _note(found, network, cut, None if every else model.depth, precisions)
+
+
+def _sizes(model: ModelId, spread: Spread) -> list[int | None]:
+    """Its own, or each of the spread's; the size that the card says is no size of its own."""
+    if model.size is not None or not spread.sizes:
+        return [model.size]
+    card = registry.card(model)
+    usual = card.size if card else None
+    return list(dict.fromkeys(None if size == usual else size for size in spread.sizes))
+
+
+def _note(
+    found: _Found, network: ModelId, cut: bool, depth: int | None, precisions: Sequence[Precision]
+) -> None:
+    """depth: None for every one, or for the network uncut."""
+    asked = found.setdefault((network, cut), _Asked([]))
+    if depth is None:
+        asked.depths = None
+    elif asked.depths is not None and depth not in asked.depths:
+        asked.depths.append(depth)
+    asked.variants += [(depth, p) for p in precisions if (depth, p) not in asked.variants]

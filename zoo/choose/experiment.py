@@ -120,10 +120,10 @@ class Bench:
         common = {"model": self.model, "folder": str(self.work)}
         return self._worker.call(f"zoo.choose.trial:{what}", {**common, **(arguments or {})})
 
-    def run(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """A training run; a crash is one that failed, and the next gets a new process."""
+    def run(self, arguments: Mapping[str, Any], *, what: str = "run") -> dict[str, Any]:
+        """A training run, or a "fold"; a crash is one that failed, and the next gets a new process."""
         try:
-            result: dict[str, Any] = self.ask("run", arguments)
+            result: dict[str, Any] = self.ask(what, arguments)
         except WorkerError as error:
             return {"failed": str(error).splitlines()[0], "seconds": 0.0}
         return result

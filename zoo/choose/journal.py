@@ -31,9 +31,22 @@ class Journal:
     def __len__(self) -> int:
         return len(self._found)
 
-    def once(self, key: str, work: Callable[[], Any]) -> Any:
-        """The result kept under `key`, or else that of `work`, which is JSON and is kept. Raises StorageError."""
-        if key not in self._found:
+    def get(self, key: str) -> Any:
+        """The result kept under `key`, or None."""
+        return self._found.get(key)
+
+    def items(self, prefix: str) -> list[tuple[str, Any]]:
+        """Keys that begin so, without that beginning, and their results."""
+        return [(key.removeprefix(prefix), r) for key, r in self._found.items() if key.startswith(prefix)]
+
+    def once(
+        self, key: str, work: Callable[[], Any], *, sound: Callable[[Any], bool] = lambda result: True
+    ) -> Any:
+        """The result kept under `key`, or else that of `work`, which is JSON and is kept. Raises StorageError.
+
+        sound: whether a kept result still stands; where files belong to it, they must be there.
+        """
+        if key not in self._found or not sound(self._found[key]):
             self.put(key, work())
         return self._found[key]
 
@@ -46,19 +59,24 @@ class Journal:
 
 
 @contextlib.contextmanager
-def opened(folder: Path | None, question: Mapping[str, Any], *, resume: bool) -> Iterator[Journal]:
+def opened(
+    folder: Path | None, question: Mapping[str, Any], *, resume: bool, force: bool = False
+) -> Iterator[Journal]:
     """The journal in `folder` (None: in memory), locked while inside.
 
-    Raises InputError: a folder that is not empty without `resume`, one without a journal or with that of
+    force: begin anew in a folder that is not empty, and leave what else is in it.
+    Raises InputError: a folder that is not empty without `resume` or `force`, one without a journal or with that of
     another question, or one in which a run is at work; StorageError.
     """
+    if resume and force:
+        raise InputError("resume goes on with the run in the folder, and force begins anew: say which")
     if folder is None:
         if resume:
             raise InputError("resume needs the folder of the run that it goes on with: give out (-o)")
         yield Journal()
         return
     path = folder / FILE
-    _check(folder, resume=resume)
+    _check(folder, resume=resume, force=force)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")
@@ -66,14 +84,16 @@ def opened(folder: Path | None, question: Mapping[str, Any], *, resume: bool) ->
         raise storage_error(path, error) from error
     with file:
         _lock(file, folder)
+        if force:
+            file.truncate(0)
         found = _read(file, folder, question)
         yield Journal(file, found)
 
 
-def _check(folder: Path, *, resume: bool) -> None:
+def _check(folder: Path, *, resume: bool, force: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder for the run")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if force or not folder.is_dir() or not any(folder.iterdir()):
         return
     if not resume:
         raise InputError(

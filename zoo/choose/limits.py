@@ -15,20 +15,26 @@ UNITS: dict[str, dict[str, float]] = {
            "GIB": 2**30 / 1e6, "": 1.0},
     "G": {"K": 1e-6, "M": 1e-3, "G": 1.0, "T": 1e3, "": 1e-9},
     "M": {"K": 1e-3, "M": 1.0, "G": 1e3, "B": 1e3, "": 1e-6},
+    "s": {"s": 1.0, "min": 60.0, "h": 3600.0, "": 1.0},
 }  # fmt: skip
-SHOWN = {"ms": "us, ms, s", "MB": "KB, MB, GB, KiB, MiB, GiB", "G": "K, M, G, T", "M": "K, M, G"}
+SHOWN = {
+    "ms": "us, ms, s",
+    "MB": "KB, MB, GB, KiB, MiB, GiB",
+    "G": "K, M, G, T",
+    "M": "K, M, G",
+    "s": "s, min, h",
+}
 
 
 def parse_limit(text: str, unit: str) -> float:
-    """Read a limit into `unit`: "ms", "MB" (10^6 bytes), "G" (10^9 MACs) or "M" (10^6 parameters).
+    """Read a limit into `unit`: "ms", "MB" (10^6 bytes), "G" (10^9 MACs), "M" (10^6 parameters) or "s".
 
-    A bare number is milliseconds, MB, or a plain count. Raises InputError naming the units that exist.
+    A bare number is milliseconds, MB, a plain count, or seconds. Raises InputError naming the units that exist.
     """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     table = UNITS[unit]
     written = match.group(2) if match else ""
-    key = written if unit == "ms" else written.upper()
-    key = key.lower() if unit == "ms" else key
+    key = written.lower() if unit in ("ms", "s") else written.upper()
     if not match or key not in table:
         raise InputError(
             f"cannot read the limit {text!r}: write a number and one of {SHOWN[unit]}, like 20{unit}"

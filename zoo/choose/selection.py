@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.cards import Budget, Cost
+from zoo.choose.past_costs import short_machine
+from zoo.choose.plots import Plot
 from zoo.choose.rows import Row, markdown
+from zoo.choose.scatter import of_rows
+from zoo.cost.store import cost_of
 from zoo.errors import InputError
 from zoo.files import atomic_file
 
@@ -24,7 +28,8 @@ class Selection:
     """best: id of the candidate that ships ("" while nothing is chosen yet).
 
     rows: every candidate, baselines among them.  cost and test: of the very file in `folder`: its cost,
-    and its figures on the test part, which no choice ever saw.  seconds: the bill by stage.
+    and its figures on the test part, which no choice ever saw.  seconds: by stage, of all sessions.
+    bill: one for each stage, its "stage", the "candidates" that entered it, those "left" after it, its "seconds".
     """
 
     best: str
@@ -37,6 +42,7 @@ class Selection:
     seconds: Mapping[str, float] = field(default_factory=dict)
     folder: Path | None = None
     example: str = ""
+    bill: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def table(self) -> pandas.DataFrame:
@@ -48,6 +54,7 @@ class Selection:
             values = row.to_dict()
             cost = values.pop("cost") or {}
             cost.pop("machine", None)
+            values.pop("details", None)
             size = {"size_mb": row.cost.size_mb} if row.cost else {}
             flat.append({**{k: v for k, v in cost.items() if k not in values}, **size, **values})
         return pandas.DataFrame(flat).set_index("id")
@@ -76,6 +83,11 @@ class Selection:
                 return f"{row.id} is {row.status}{accuracy}: {row.reason}"
         raise InputError(f"{id!r} was no candidate; there were {', '.join(row.id for row in self.rows)}")
 
+    def plot(self) -> Plot:
+        """Accuracy against p50, with the Pareto front: `zoo.choose.plots` writes it. Raises InputError."""
+        costs = [row.cost for row in self.rows if row.cost and not row.cost.error]
+        return of_rows(self.rows, machine=short_machine(costs[0]) if costs else "nothing was measured")
+
     def markdown(self) -> str:
         """The table of all candidates."""
         return markdown(self.rows)
@@ -97,7 +109,10 @@ class Selection:
             )
         lines += self.settings.get("notes", ())
         if self.seconds:
-            parts = ", ".join(f"{name} {value:.0f} s" for name, value in self.seconds.items())
+            left = {entry["stage"]: f" for {entry['candidates']}" for entry in self.bill}
+            parts = ", ".join(
+                f"{name} {value:.0f} s{left.get(name, '')}" for name, value in self.seconds.items()
+            )
             lines.append(f"Time: {sum(self.seconds.values()):.0f} s ({parts}).")
         return "\n".join(lines)
 
@@ -117,9 +132,31 @@ class Selection:
             "cost": None if self.cost is None else asdict(self.cost),
             "test": dict(self.test),
             "seconds": dict(self.seconds),
+            "bill": [dict(entry) for entry in self.bill],
+            "example": self.example,
             "pareto": list(self.pareto),
             "candidates": [row.to_dict() for row in self.rows],
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], folder: Path | None = None) -> Selection:
+        """What `to_dict` gave, and the folder that it was written to. Raises InputError for another format."""
+        if values.get("format") != FORMAT:
+            raise InputError(f"a selection of format {values.get('format')!r}; this version reads {FORMAT}")
+        cost = values["cost"]
+        return cls(
+            best=values["best"] or "",
+            why=values["why"],
+            budget=Budget(**values["budget"]),
+            rows=tuple(Row.from_dict(row) for row in values["candidates"]),
+            settings=values["settings"],
+            cost=None if cost is None else cost_of(cost),
+            test=values["test"],
+            seconds=values["seconds"],
+            folder=folder,
+            example=values.get("example", ""),
+            bill=tuple(values.get("bill", ())),
+        )
 
     def write(self, folder: Path) -> None:
         """selection.json and table.md, each replaced whole."""

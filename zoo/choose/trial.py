@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from zoo import backbone
-from zoo.cards import Recipe, TextPreprocess
+from zoo.cards import ModelId, Recipe, TextPreprocess
 from zoo.choose import distance, spool
+from zoo.choose.candidates import is_run
 from zoo.data import Dataset, split, train_tokenizer
 from zoo.engine import Array
 from zoo.errors import DivergedError, InputError
+from zoo.files import atomic_file
 from zoo.recipe import recipe_from_dict
 from zoo.train import History, fit_head, save, softmax
 from zoo.train.features import FeatureCache, backbone_graph, backbone_key, can_be_cached, features_of
@@ -75,7 +77,11 @@ class Bench:
 def bench(model: str, folder: str) -> Bench:
     """Load a model, and the data that `spool` wrote into `folder`."""
     train, judged = (spool.read(Path(folder) / f"{name}.json") for name in ("train", "judged"))
-    loaded = backbone.get(model, num_classes=len(train.classes))
+    if is_run(name := ModelId.parse(model).name):
+        loaded = backbone.load(name)
+        loaded.replace_head(len(train.classes), labels=train.classes)
+    else:
+        loaded = backbone.get(model, num_classes=len(train.classes))
     if loaded.kind != train.kind:
         raise InputError(f"{model} reads {loaded.kind}s, and {train.source} holds {train.kind}s")
     preprocess, taught = loaded.preprocess, False
@@ -158,6 +164,41 @@ def run(
         save(network.engine, Path(save_to), model_id=str(network.id), extra=extra)
     correct = _correct(found, head_alone) if judge else None
     return {**_summary(history), "seconds": seconds, "correct": correct}
+
+
+def fold(
+    model: str,
+    folder: str,
+    last: int,
+    recipe: dict[str, Any],
+    fitted: list[int],
+    held: list[int],
+    probabilities: str | None = None,
+    save_to: str | None = None,
+    export_to: str | None = None,
+) -> dict[str, Any]:
+    """Train the last so many blocks on the examples `fitted` of the training part, and say what it makes of `held`.
+
+    probabilities: a .npy file for float32 [len(held), C].  save_to: a folder for what `zoo.load` reads.  export_to: an
+    ONNX file. A diverged run says so under "failed".
+    """
+    found, plan = bench(model, folder), recipe_from_dict(recipe)
+    network = found.fresh(last, plan.seed)
+    started = time.perf_counter()
+    try:
+        history = network.fit(found.train.subset(fitted), None, plan, cached=False, progress=False)
+    except DivergedError as error:
+        return {"failed": str(error), "seconds": time.perf_counter() - started}
+    seconds = time.perf_counter() - started
+    if probabilities is not None:
+        with atomic_file(Path(probabilities)) as path:
+            np.save(path, network.predict([found.train.inputs[i] for i in held]))
+    if save_to is not None:
+        extra = {"recipe": dataclasses.asdict(plan), "history": dataclasses.asdict(history)}
+        save(network.engine, Path(save_to), model_id=str(network.id), extra=extra)
+    if export_to is not None:
+        network.export(export_to)
+    return {"seconds": seconds}
 
 
 def carve(data: Dataset, seed: int) -> tuple[Array, Array]:

@@ -67,6 +67,8 @@ def what(entry: Entry) -> str:
 
     if entry.kind == cache.DIGESTS:
         return "contents of photographs that were read"
+    if entry.kind == cache.RESULTS:
+        return "what probes of candidates said"
     try:
         if entry.kind == cache.FEATURES:
             from zoo.train.feature_files import describe

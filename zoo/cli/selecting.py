@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -21,9 +21,21 @@ from zoo.cli.options import (
     Seed,
     TextColumn,
     Threads,
+    integers,
 )
+from zoo.cli.tuning import words
 
 LIMITS = (("latency_ms", "ms"), ("size_mb", "MB"), ("memory_mb", "MB"), ("macs_g", "G"), ("params_m", "M"))
+
+
+Precisions: TypeAlias = Annotated[str, typer.Option(help="Some of fp32,fp16,int8-static,int8-dynamic.")]
+Sizes: TypeAlias = Annotated[
+    str | None, typer.Option(help="Pixels a side, such as 160,224 (default: each model's).")
+]
+Within: TypeAlias = Annotated[
+    str | None, typer.Option(help="Time for all of it, such as 10min: the best few are fine-tuned then.")
+]
+Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +55,9 @@ def select_command(
     latency_percentile: Annotated[int, typer.Option(help="50 or 90.")] = 50,
     candidate: Annotated[list[str] | None, typer.Option(help="ID, pattern or ID,depth=all; repeat.")] = None,
     candidates: Annotated[str | None, typer.Option(help="IDs with commas, or a file, one a line.")] = None,
+    precision: Precisions = "fp32",
+    size: Sizes = None,
+    within: Within = None,
     tolerance: Annotated[float, typer.Option(help="Largest gap in accuracy that may be a tie.")] = 0.01,
     folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
     seed: Seed = 0,
@@ -54,6 +69,7 @@ def select_command(
     on_error: OnErrorOption = OnError.FAIL,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be done.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for what ships.")] = None,
+    resume: Resume = False,
     force: Annotated[bool, typer.Option("--force", help="Write over what is in the folder.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -61,14 +77,25 @@ def select_command(
     limits = (max_latency, max_size, max_memory, max_macs, max_params)
     reading: dict[str, Any] = {"text": text_column, "label": label_column, "on_error": on_error.value}
     reading["candidates"] = names(candidate, candidates)
-    within = budget(limits, latency_percentile)
+    limit, spread = budget(limits, latency_percentile), spread_over(precision, size, within)
     if plan:
         _plan(data, reading)
         return
-    rest = {"budget": within, "out": output, "force": force, "tolerance": tolerance, "folds": folds}
-    rest |= {"costs": costs, "fresh": fresh}
+    rest = {"budget": limit, "out": output, "resume": resume, "force": force, "tolerance": tolerance}
+    rest |= {"folds": folds, "costs": costs, "fresh": fresh, **spread}
     settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest, **reading}
     _select(data, settings, json=json)
+
+
+def spread_over(precision: str, size: str | None, within: str | None) -> dict[str, Any]:
+    """Precisions, sizes and the time, as `zoo.select` takes them. Raises InputError."""
+    from zoo.choose import parse_limit
+
+    return {
+        "precisions": words(precision),
+        "sizes": () if size is None else integers(size, "--size"),
+        "within_s": None if within is None else parse_limit(within, "s"),
+    }
 
 
 def budget(limits: tuple[str | None, ...], percentile: int) -> Budget:
@@ -87,7 +114,7 @@ def names(each: list[str] | None, together: str | None) -> list[str] | None:
     """Candidates in the order given; a comma before depth= or size= belongs to the id."""
     found = list(each or ())
     for part in (together or "").split(","):
-        if part.strip().startswith(("depth=", "size=")) and found:
+        if part.strip().startswith(("depth=", "size=", "precision=")) and found:
             found[-1] += "," + part.strip()
         elif part.strip():
             found.append(part.strip())

@@ -12,13 +12,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, numpy_helper
 
+from zoo.cards import PRECISIONS as PRECISIONS
+from zoo.cards import Precision as Precision
 from zoo.cards import Preprocess
 from zoo.data import Input, batches
 from zoo.engine import HEAD_BIAS, HEAD_WEIGHT, Array, Batch
@@ -31,8 +33,6 @@ from zoo.graph.sealing import accepted, seal
 from zoo.graph.session import as_pixels, load_proto, open_session, run_session
 from zoo.graph.surgery import FEATURES, LOGITS
 
-Precision: TypeAlias = Literal["fp32", "fp16", "int8-dynamic", "int8-static"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 SMALL_HEAD = 0.1
 """A head stays float32 up to this share of the weights: it costs little, and the last layer is the one to keep."""
 MOSTLY = 0.5

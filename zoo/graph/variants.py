@@ -51,6 +51,16 @@ def write_head(
     return path
 
 
+def write_headless(source: Path, path: Path) -> None:
+    """`source` with `features` as its only output. Raises ModelFileError, ExportError, StorageError."""
+    model, stored = _opened(source)
+    if FEATURES not in surgery.names(model.graph.output):
+        raise ModelFileError(f"{source} has no output {FEATURES!r}")
+    surgery.keep_outputs(model, [FEATURES])
+    session = accepted(model)
+    seal(model, dataclasses.replace(stored, labels=None, calibration=None), session, path)
+
+
 def write_calibration(source: Path, calibration: Calibration | None, path: Path) -> None:
     """`source` with this calibration in its metadata, as `path` (perhaps itself); the graph is not touched.
 

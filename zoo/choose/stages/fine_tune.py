@@ -1,0 +1,307 @@
+"""Real fine-tuning for the few that may still win, where `within` leaves time for it.
+
+A probe says what a frozen backbone can do. Of each network that is near the best probe several learning rates train
+all layers for few epochs, the better ones for more (successive halving, `zoo.choose.halving`), promoted on a part
+carved out of the training examples. The best of each network then trains once for each split of the probes and
+predicts the same held examples, so that differences are paired. What ships is trained on all training examples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.cards import Cost, ModelId, fingerprint
+from zoo.choose import spool
+from zoo.choose.arms import Arm, make_arms
+from zoo.choose.artefacts import Artefact
+from zoo.choose.evidence import Evidence
+from zoo.choose.experiment import LEAST, Bench
+from zoo.choose.finals import rank, score
+from zoo.choose.halving import Score, promote, rungs
+from zoo.choose.stages.state import State
+from zoo.data import Dataset
+from zoo.engine import Array
+from zoo.errors import TrainingError
+from zoo.files import sha256_file
+
+FINE_TUNING = "fine-tuning"
+MARGIN = 0.03
+"""A probe that is further below the best than this is not fine-tuned: a heuristic, for fine-tuning may gain more."""
+MOST = 3
+EPOCHS, BATCH = (9, 3), 32
+"""Of a full run: the first that fits into the time."""
+PRIOR_STEP = 8.0
+"""An epoch's seconds over those of single inferences in ONNX Runtime, before one was timed: forward, backward, and a
+framework that is two to three times as slow."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A network fine-tuned. evidence: on the probes' judged examples.  seconds: of all its runs."""
+
+    network: str
+    arm: Arm
+    epochs: int
+    evidence: Evidence
+    seconds: float
+
+    def details(self, probe: Evidence) -> dict[str, Any]:
+        """For a row."""
+        low, high = self.evidence.interval
+        return {
+            "setting": self.arm.key,
+            "epochs": self.epochs,
+            "accuracy": self.evidence.accuracy,
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "probe_accuracy": probe.accuracy,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A float32 candidate near the best probe. epoch_s: of all layers on the training examples, estimated."""
+
+    id: str
+    epoch_s: float
+
+
+def fine_tuned(
+    state: State, fitting: Sequence[Artefact], evidence: Mapping[str, Evidence]
+) -> dict[str, Tuned]:
+    """By candidate. Empty without `within`, without time, or where nobody came through."""
+    if state.left_s is None:
+        state.note(
+            "Heads are linear probes on frozen backbones. --within TIME fine-tunes the few that may still win."
+        )
+        return {}
+    few = contenders(state, fitting, evidence)
+    fewest = int(np.bincount(state.parts.train.targets).min())
+    if fewest < LEAST:
+        state.note(f"Nothing was fine-tuned: a class has {fewest} training examples, too few to validate on.")
+        return {}
+    state.say("data for fine-tuning")
+    _spool(state)
+    with contextlib.ExitStack() as stack:
+        return _Race(state, few, stack).run()
+
+
+def contenders(
+    state: State, fitting: Sequence[Artefact], evidence: Mapping[str, Evidence]
+) -> list[Contender]:
+    """At most MOST within MARGIN of the best probe, the best first, and of equals the fastest."""
+    top = max(found.accuracy for found in evidence.values())
+    near = [
+        a.id for a in fitting if evidence[a.id].accuracy >= top - MARGIN and not ModelId.parse(a.id).precision
+    ]
+    costs = {name: state.rows[name].cost or Cost(name) for name in near}
+    near.sort(key=lambda name: (-evidence[name].accuracy, costs[name].latency_p50_ms or 0.0, name))
+    count = len(state.parts.train)
+    return [
+        Contender(name, PRIOR_STEP * count * (costs[name].latency_p50_ms or 10.0) / 1000)
+        for name in near[:MOST]
+    ]
+
+
+def _spool(state: State) -> None:
+    """Training examples, then those of the validation part, as a worker reads them."""
+    train, judged = state.parts.train, state.judged
+    whole = Dataset(train.kind, list(judged.inputs), judged.targets, train.classes, train.source)
+    spool.write(whole, state.work, "train")
+    spool.write(whole.subset([0]), state.work, "judged")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many contenders, for how many epochs in a full run."""
+
+    few: int
+    epochs: int
+
+
+@dataclass
+class _Race:
+    """Halving, then the splits. Every run is a step of the journal. spent_s: of each contender's runs."""
+
+    state: State
+    few: list[Contender]
+    stack: contextlib.ExitStack
+    benches: dict[str, Bench] = field(default_factory=dict)
+    spent_s: dict[str, float] = field(default_factory=dict)
+    arms: list[Arm] = field(default_factory=lambda: make_arms(("all",), ("adamw",), None))
+
+    def run(self) -> dict[str, Tuned]:
+        """By candidate."""
+        kept = self.state.journal.once("tune/plan", self._planned)
+        if kept["few"] == 0:
+            self.state.note(kept["why"])
+            return {}
+        plan = Plan(kept["few"], kept["epochs"])
+        self.few = self.few[: plan.few]
+        best = self._halved(plan)
+        judged = {c.id: self._judged(c, best[c.id], plan) for c in self.few if c.id in best}
+        return {name: tuned for name, tuned in judged.items() if tuned is not None}
+
+    # --- how much of it fits
+    def _planned(self) -> dict[str, Any]:
+        """The first plan that fits into the time, with an epoch of each contender timed first where that fits."""
+        if sum(c.epoch_s for c in self.few) < (self.state.left_s or 0.0) / 4:
+            self.few = [self._timed(contender) for contender in self.few]
+        left = self.state.left_s or 0.0
+        for plan in (Plan(few, epochs) for epochs in EPOCHS for few in range(len(self.few), 0, -1)):
+            if self.needs(plan) <= left:
+                return {"few": plan.few, "epochs": plan.epochs, "why": ""}
+        least = self.needs(Plan(1, EPOCHS[-1]))
+        why = (
+            f"Nothing was fine-tuned: {max(0.0, left):.0f} s were left of --within, and the least of it takes about "
+            f"{least:.0f} s here."
+        )
+        return {"few": 0, "epochs": 0, "why": why}
+
+    def needs(self, plan: Plan) -> float:
+        """Seconds of a plan: halving, a run for each split, and one on all examples."""
+        epoch_s = float(np.mean([c.epoch_s for c in self.few[: plan.few]]))
+        left, total = plan.few * len(self.arms), 0.0
+        for rung in rungs(left, plan.few, plan.epochs):
+            total += left * rung.epochs
+            left = rung.keep
+        fitted = sum(len(part) for part, _ in self.state.judged.splits) / len(self.state.parts.train)
+        return epoch_s * (total + plan.few * plan.epochs * fitted + plan.epochs)
+
+    def _timed(self, contender: Contender) -> Contender:
+        result = self._trained(contender, self.arms[0], 1, "timed")
+        return dataclasses.replace(contender, epoch_s=max(result["seconds"], 1e-3))
+
+    # --- runs
+    def _halved(self, plan: Plan) -> dict[str, Arm]:
+        """Each contender's best learning rate; none for one whose runs all failed."""
+        keys = {f"{c.id}|{arm.key}": (c, arm) for c in self.few for arm in self.arms}
+        strata = {key: contender.id for key, (contender, _) in keys.items()}
+        left, scores = list(keys), dict[str, Score | None]()
+        for number, rung in enumerate(rungs(len(keys), plan.few, plan.epochs)):
+            results = {key: self._trained(*keys[key], rung.epochs, f"rung {number}") for key in left}
+            scores = {key: score(result) for key, result in results.items()}
+            left = promote(scores, strata, rung.keep)
+        found: dict[str, Arm] = {}
+        for key in sorted(left, key=lambda key: rank(scores[key]), reverse=True):
+            contender, arm = keys[key]
+            found.setdefault(contender.id, arm)
+        return found
+
+    def _trained(self, contender: Contender, arm: Arm, epochs: int, step: str) -> dict[str, Any]:
+        """A run on the training examples, a fifth of them kept back to promote by."""
+        self.state.say(f"{step} ({epochs} epochs): {contender.id}, {arm.key}")
+        only = list(range(len(self.state.parts.train)))
+
+        def work() -> dict[str, Any]:
+            bench = self._bench(contender.id)
+            return bench.run({**_asked(self.state, bench, arm, epochs), "only": only})
+
+        return self._step(contender, f"tune/{step}/{contender.id}/{arm.key}", work)
+
+    def _judged(self, contender: Contender, arm: Arm, plan: Plan) -> Tuned | None:
+        """A run for each split; None where one fails."""
+        state, parts = self.state, []
+        for number, (fitted, held) in enumerate(state.judged.splits):
+            state.say(f"fine-tune {contender.id}, split {number + 1} of {len(state.judged.splits)}")
+            result = self._split(contender, arm, plan.epochs, (fitted, held), number)
+            if "failed" in result:
+                state.note(f"{contender.id} could not be fine-tuned: {result['failed']}")
+                return None
+            parts.append((held, np.load(state.work / result["file"])))
+        evidence = paired_evidence(state.judged.targets, parts)
+        return Tuned(contender.id, arm, plan.epochs, evidence, self.spent_s[contender.id])
+
+    def _split(
+        self, contender: Contender, arm: Arm, epochs: int, split: tuple[Array, Array], number: int
+    ) -> dict[str, Any]:
+        state = self.state
+        file = f"split-{fingerprint([contender.id, number])}.npy"
+
+        def work() -> dict[str, Any]:
+            bench = self._bench(contender.id)
+            asked = {
+                **_asked(state, bench, arm, epochs),
+                "fitted": split[0].tolist(),
+                "held": split[1].tolist(),
+            }
+            result = bench.run({**asked, "probabilities": str(state.work / file)}, what="fold")
+            return {**result, "file": file, "sha256": _digest(state.work / file)}
+
+        def sound(result: Mapping[str, Any]) -> bool:
+            return "failed" in result or result["sha256"] == _digest(state.work / file)
+
+        return self._step(contender, f"tune/split {number}/{contender.id}", work, sound)
+
+    def _step(
+        self,
+        contender: Contender,
+        key: str,
+        work: Callable[[], dict[str, Any]],
+        sound: Callable[[Any], bool] = lambda result: True,
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = self.state.journal.once(key, work, sound=sound)
+        self.spent_s[contender.id] = self.spent_s.get(contender.id, 0.0) + result["seconds"]
+        return result
+
+    def _bench(self, network: str) -> Bench:
+        """One worker a network, as loading takes longer than an epoch."""
+        if network not in self.benches:
+            self.benches[network] = self.stack.enter_context(_opened(self.state, network))
+        return self.benches[network]
+
+
+def _opened(state: State, network: str) -> Bench:
+    return Bench(network, state.work, state.costing.threads)
+
+
+def _asked(state: State, bench: Bench, arm: Arm, epochs: int) -> dict[str, Any]:
+    """All layers, by an arm."""
+    recipe = arm.recipe(epochs=epochs, batch_size=BATCH, seed=state.wanted.seed)
+    return {"last": len(bench.ask("describe")["blocks"]), "recipe": dataclasses.asdict(recipe)}
+
+
+def _digest(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else ""
+
+
+def paired_evidence(targets: Array, parts: Sequence[tuple[Array, Array]]) -> Evidence:
+    """Of (positions held, their probabilities float32 [n, C]) of every split, in the order of the examples."""
+    held = np.concatenate([positions for positions, _ in parts])
+    order = np.argsort(held)
+    probabilities = np.concatenate([values for _, values in parts])[order].astype(np.float32)
+    correct = probabilities.argmax(axis=1) == targets[held[order]]
+    return Evidence(correct)
+
+
+def train_on_all(state: State, tuned: Tuned) -> Path:
+    """The graph of the network trained on all training examples; its run, for `zoo.load`, is in work/model.
+
+    Raises TrainingError, WorkerError, ExportError.
+    """
+    state.say(f"fine-tune {tuned.network} on all training examples")
+    graph = state.work / "tuned.onnx"
+
+    def work() -> dict[str, Any]:
+        with _opened(state, tuned.network) as bench:
+            asked = {**_asked(state, bench, tuned.arm, tuned.epochs), "held": [], "probabilities": None}
+            asked["fitted"] = list(range(len(state.parts.train)))
+            result = bench.ask(
+                "fold", {**asked, "save_to": str(state.work / "model"), "export_to": str(graph)}
+            )
+        if "failed" in result:
+            raise TrainingError(f"{tuned.network}, trained on all examples: {result['failed']}")
+        return {**result, "sha256": _digest(graph)}
+
+    state.journal.once(
+        f"tune/all/{tuned.network}", work, sound=lambda result: result["sha256"] == _digest(graph)
+    )
+    return graph
