@@ -20,6 +20,7 @@ from zoo.cards import Budget, Cost
 from zoo.choose import baselines
 from zoo.choose.artefacts import Artefact, Features, Say, export_families, takes
 from zoo.choose.candidates import expand
+from zoo.choose.catalogue_limits import check_limits, sift
 from zoo.choose.costing import Costing
 from zoo.choose.device import Source, device_costs
 from zoo.choose.evidence import Evidence, cross_validate, fit_linear_head
@@ -28,6 +29,7 @@ from zoo.choose.parts import DataOptions, Judged, Parts, open_parts, typical_tok
 from zoo.choose.rows import Row
 from zoo.choose.rule import Verdict, judge
 from zoo.choose.selection import Selection
+from zoo.choose.whereabouts import networked
 from zoo.cost import kept_or_measured
 from zoo.data.sources import OnError
 from zoo.errors import (
@@ -62,6 +64,7 @@ def select(
     seed: int = 0,
     threads: int | None = None,
     fresh: bool = False,
+    offline: bool = False,
     text: str | None = None,
     label: str | None = None,
     on_error: OnError = "fail",
@@ -75,20 +78,20 @@ def select(
     candidates: ids, globs, `,depth=all`, or a file of these; None: the catalogue's models of the task.
     costs: another device's (`zoo bench --json` there), in the place of measuring here: the budget is the device's then,
     and a candidate that it has no figure of leaves with that reason.  fresh: as in `zoo.benchmark`.
+    offline: fetch nothing; candidates whose weights are not here leave, and the default ones are those that are.
     out: a folder for model.onnx, predict.py, selection.json, table.md; refused where it is not empty
     unless `force`. tolerance: the largest gap in accuracy that can be a tie.
     Raises DataError, InputError, NothingFitsError (with the limit that binds and the nearest candidate).
     """
-    folder = _prepare(out, force)
-    parts = open_parts(
-        data, validation, test, options=DataOptions(text, label, on_error), folds=folds, seed=seed
-    )
-    settings = {"tolerance": tolerance, "folds": folds, "seed": seed, "source": parts.train.source}
-    say = progress or (lambda message: None)
-    costing = Costing(threads, fresh, None if costs is None else device_costs(costs), say)
-    run = _Run(parts, budget, folder, costing, settings, say)
-    with tempfile.TemporaryDirectory(prefix="zoo-select-") as work:
-        return run.go(candidates, Path(work))
+    check_limits(budget, offline=offline)
+    folder, say = _prepare(out, force), progress or (lambda message: None)
+    options = DataOptions(text, label, on_error)
+    with tempfile.TemporaryDirectory(prefix="zoo-select-") as work, networked(not offline):
+        parts = open_parts(data, validation, test, options=options, folds=folds, seed=seed)
+        settings = {"tolerance": tolerance, "folds": folds, "seed": seed, "source": parts.train.source}
+        settings |= {"offline": offline, "notes": list(parts.notes)}
+        costing = Costing(threads, fresh, None if costs is None else device_costs(costs), say)
+        return _Run(parts, budget, folder, costing, settings, say).go(candidates, Path(work))
 
 
 def _prepare(out: str | Path | None, force: bool) -> Path | None:
@@ -123,7 +126,8 @@ class _Run:
         costs = self._timed("measure", lambda: self._costs(artefacts))
         fitting = self._within(artefacts, costs)
         folds, seed = self.settings["folds"], self.settings["seed"]
-        judged = Judged.of(self.parts.train, self.parts.validation, folds=folds, seed=seed)
+        train, validation, groups = self.parts.train, self.parts.validation, self.parts.groups
+        judged = Judged.of(train, validation, folds=folds, seed=seed, groups=groups)
         features = Features(judged.inputs, source=self.parts.train.source)
         evidence = self._timed("probe", lambda: self._evidence(fitting, judged, features, costs))
         verdict = judge(evidence, costs, tolerance=self.settings["tolerance"])
@@ -150,7 +154,11 @@ class _Run:
 
     # --- stages
     def _graphs(self, candidates: Sequence[str] | None, work: Path) -> list[Artefact]:
-        families, lost = expand(candidates, self.parts.train.kind)
+        offline = self.settings["offline"]
+        families, lost = expand(candidates, self.parts.train.kind, offline=offline)
+        sifted = sift(families, self.budget, offline=offline)
+        self.rows |= {row.id: row for row in sifted.rows}
+        families = list(sifted.kept)
         classes = len(self.parts.train.classes)
         artefacts, failed = export_families(families, work, classes, say=self.say)
         for name, error in (*lost, *failed):
@@ -179,7 +187,7 @@ class _Run:
         self.settings["sequence_length"] = tokens if self.parts.train.kind == "text" else None
         pairs = [(artefact.id, artefact.path) for artefact in artefacts]
         found = self.costing.of(pairs, tokens=tokens)
-        self.settings["notes"] = list(found.notes)
+        self.settings["notes"] = [*self.parts.notes, *found.notes]
         self.rows |= {name: Row(name, "failed", why) for name, why in found.missing.items()}
         return dict(found.by_id)
 
@@ -297,9 +305,9 @@ class _Run:
         return Selection(name, why, self.budget, rows, self.settings, cost, test, bill, self.folder, example)
 
     def _ordered(self) -> tuple[Row, ...]:
-        rank = {"chosen": 0, "tied": 1, "within": 2, "baseline": 3, "over budget": 4, "failed": 5}
+        rank = {"chosen": 0, "tied": 1, "within": 2, "baseline": 3, "over budget": 4, "failed": 5, "left out": 6}
         return tuple(
-            sorted(self.rows.values(), key=lambda r: (rank.get(r.status, 6), -(r.accuracy or 0.0), r.id))
+            sorted(self.rows.values(), key=lambda r: (rank.get(r.status, 7), -(r.accuracy or 0.0), r.id))
         )
 
     def _takes(self, cost: Cost) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zoo.cards import Cost
@@ -14,7 +14,8 @@ COLUMNS = ("candidate", "accuracy", "95 %", "p50 ms", "size MB", "memory MB", "M
 @dataclass(frozen=True)
 class Row:
     """A candidate's end: status is "chosen", "tied", "within", "over budget", "unreachable", "failed",
-    "baseline" or "measured"; accuracy is cross-validated on the training part, its interval Wilson's 95 %.
+    "baseline" or "measured", and "left out" before anything of it was loaded; accuracy is cross-validated on the
+    training part, its interval Wilson's 95 %.
     """
 
     id: str
@@ -24,6 +25,8 @@ class Row:
     accuracy_low: float | None = None
     accuracy_high: float | None = None
     cost: Cost | None = None
+    stage: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, the form kept in selection.json."""

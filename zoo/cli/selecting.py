@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cards import Budget
-from zoo.cli import tables
+from zoo.cli import tables, without_data
+from zoo.cli.budget_options import with_budget
 from zoo.cli.costs import print_rows
 from zoo.cli.options import (
     DATA_HELP,
@@ -23,7 +24,9 @@ from zoo.cli.options import (
     Threads,
 )
 
-LIMITS = (("latency_ms", "ms"), ("size_mb", "MB"), ("memory_mb", "MB"), ("macs_g", "G"), ("params_m", "M"))
+CANDIDATE_HELP = "ID, pattern, hf:FOLDER of models, or ID,depth=all; repeat."
+TASK_HELP = "Without DATA: image-classification, by published figures and measured cost."
+AT_MOST_HELP = "Without DATA: networks to measure."
 
 
 def register(app: typer.Typer) -> None:
@@ -31,17 +34,14 @@ def register(app: typer.Typer) -> None:
     app.command("select")(select_command)
 
 
+@with_budget
 def select_command(
-    data: Annotated[str, typer.Argument(help=DATA_HELP)],
+    budget: Budget,
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)] = None,
+    task: Annotated[str | None, typer.Option(help=TASK_HELP)] = None,
     validation: Annotated[str | None, typer.Option(help="Choose on this, not by cross-validation.")] = None,
     test: Annotated[str | None, typer.Option(help="Judge the pick on this, not on a part kept back.")] = None,
-    max_latency: Annotated[str | None, typer.Option(help="Such as 5ms.")] = None,
-    max_size: Annotated[str | None, typer.Option(help="Of the file, such as 80MB.")] = None,
-    max_memory: Annotated[str | None, typer.Option(help="At its peak, such as 300MB.")] = None,
-    max_macs: Annotated[str | None, typer.Option(help="Of one input, such as 1G.")] = None,
-    max_params: Annotated[str | None, typer.Option(help="Such as 10M.")] = None,
-    latency_percentile: Annotated[int, typer.Option(help="50 or 90.")] = 50,
-    candidate: Annotated[list[str] | None, typer.Option(help="ID, pattern or ID,depth=all; repeat.")] = None,
+    candidate: Annotated[list[str] | None, typer.Option(help=CANDIDATE_HELP)] = None,
     candidates: Annotated[str | None, typer.Option(help="IDs with commas, or a file, one a line.")] = None,
     tolerance: Annotated[float, typer.Option(help="Largest gap in accuracy that may be a tie.")] = 0.01,
     folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
@@ -49,6 +49,8 @@ def select_command(
     threads: Threads = None,
     costs: CostsFile = None,
     fresh: Fresh = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
+    measure_at_most: Annotated[int | None, typer.Option(min=1, help=AT_MOST_HELP)] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,
@@ -58,29 +60,20 @@ def select_command(
     json: AsJson = False,
 ) -> None:
     """The best model within the budget, measured; every candidate in the table with figures or a reason."""
-    limits = (max_latency, max_size, max_memory, max_macs, max_params)
-    reading: dict[str, Any] = {"text": text_column, "label": label_column, "on_error": on_error.value}
-    reading["candidates"] = names(candidate, candidates)
-    within = budget(limits, latency_percentile)
-    if plan:
-        _plan(data, reading)
+    wanted: dict[str, Any] = {"candidates": names(candidate, candidates), "budget": budget, "offline": offline}
+    if data is None:
+        rest = {"costs": costs, "threads": threads, "measure_at_most": measure_at_most}
+        needs = {"validation": validation, "test": test, "plan": plan or None, "output": output}
+        without_data.run(task, wanted, rest, needs, json=json)
         return
-    rest = {"budget": within, "out": output, "force": force, "tolerance": tolerance, "folds": folds}
-    rest |= {"costs": costs, "fresh": fresh}
-    settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest, **reading}
+    without_data.check_task(task, data, measure_at_most)
+    wanted |= {"text": text_column, "label": label_column, "on_error": on_error.value}
+    if plan:
+        _plan(data, wanted, json=json)
+        return
+    rest = {"out": output, "force": force, "tolerance": tolerance, "folds": folds, "costs": costs, "fresh": fresh}
+    settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest, **wanted}
     _select(data, settings, json=json)
-
-
-def budget(limits: tuple[str | None, ...], percentile: int) -> Budget:
-    """The limits in the order of LIMITS, as people write them. Raises InputError naming the units."""
-    from zoo.choose import parse_limit
-
-    values = {
-        name: parse_limit(text, unit=unit)
-        for (name, unit), text in zip(LIMITS, limits, strict=True)
-        if text is not None
-    }
-    return Budget(**values, latency_percentile=percentile)
 
 
 def names(each: list[str] | None, together: str | None) -> list[str] | None:
@@ -108,8 +101,12 @@ def _select(data: str, settings: dict[str, Any], *, json: bool) -> None:
         typer.echo(f"\nWritten to {selection.folder}. Next:\n  {selection.next_command}")
 
 
-def _plan(data: str, reading: dict[str, Any]) -> None:
+def _plan(data: str, wanted: dict[str, Any], *, json: bool) -> None:
     from zoo import choose
 
-    for line in choose.plan(data, **reading).lines():
+    found = choose.plan(data, **wanted)
+    if json:
+        tables.print_json(found.to_dict())
+        return
+    for line in found.lines():
         typer.echo(line)
