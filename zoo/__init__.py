@@ -68,8 +68,16 @@ _HOMES = {
     "zoo.cards": ("Budget", "Cost", "ImagePreprocess", "ModelCard", "Recipe", "TextPreprocess"),
     "zoo.catalogue": ("list_models",),
     "zoo.choose": (
-        "Curve", "Selection", "Tuning", "benchmark", "compare", "curve", "select", "select_without_data", "tune",
-    ),  # fmt: skip
+        "Curve",
+        "Selection",
+        "Tuning",
+        "benchmark",
+        "compare",
+        "curve",
+        "select",
+        "select_without_data",
+        "tune",
+    ),
     "zoo.errors": ("ZooError",),
     "zoo.graph": ("OnnxModel",),
     "zoo.mismatch": ("CheckReport", "check"),

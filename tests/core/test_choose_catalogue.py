@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
+import zoo
 from zoo import registry
 from zoo.cards import Budget, ModelId
 from zoo.choose.candidates import expand
@@ -14,6 +14,7 @@ from zoo.choose.catalogue_limits import check_limits, licence_of, sift
 from zoo.choose.starters import STARTERS, defaults
 from zoo.choose.whereabouts import whereabouts
 from zoo.errors import InputError, NothingFitsError
+from zoo.testing.toy import installed
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +26,20 @@ def own_homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def sifted(names: list[str], budget: Budget, *, kind: str = "image", offline: bool = False) -> tuple[list, dict]:
+def sifted(
+    names: list[str], budget: Budget, *, kind: str = "image", offline: bool = False
+) -> tuple[list, dict]:
     found = sift(expand(names, kind)[0], budget, offline=offline)
     assert all(row.stage == "catalogue" for row in found.rows)
     return [str(family.id) for family in found.kept], {row.id: row for row in found.rows}
 
 
-MIXED = ["torch:resnet18", "torch:timm/vit_tiny_patch16_224", "torch:timm/resnet50@fb_swsl_ig1b_ft_in1k", "tf:mobilenet_v1@none"]
+MIXED = [
+    "torch:resnet18",
+    "torch:timm/vit_tiny_patch16_224",
+    "torch:timm/resnet50@fb_swsl_ig1b_ft_in1k",
+    "tf:mobilenet_v1@none",
+]
 
 
 def test_unknown_is_not_permissive_and_says_so() -> None:
@@ -55,26 +63,47 @@ def test_the_licence_of_a_folder_and_of_a_run(tmp_path: Path) -> None:
     folder.mkdir()
     own = ModelId("hf", str(folder))
     assert licence_of(own)[0] == "unknown"
-    (folder / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\nlicense: mine\n")
+    (folder / "README.md").write_text(
+        "---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\nlicense: mine\n"
+    )
     assert licence_of(own)[0] == "apache-2.0"
-    (folder / "zoo.json").write_text(json.dumps({"format": 1, "id": "torch:timm/vit_tiny_patch16_224"}))
-    assert licence_of(ModelId("torch", str(folder)))[0] in ("apache-2.0", "unknown")
+    with installed(tmp_path / "site"):
+        zoo.get("toy:tiny").save(tmp_path / "run")
+        assert licence_of(ModelId("toy", str(tmp_path / "run"))) == ("Apache-2.0", "these weights")
+    (tmp_path / "run" / "zoo.json").write_text("{")
+    assert licence_of(ModelId("toy", str(tmp_path / "run"))) == ("unknown", "this run")
 
 
 def test_a_card_rules_out_only_what_certainly_breaks_a_limit() -> None:
-    names = ["torch:vgg11", "torch:mobilenet_v2", "torch:resnet50,size=64", "torch:squeezenet1_1", "torch:resnet18,depth=2"]
+    names = [
+        "torch:vgg11",
+        "torch:mobilenet_v2",
+        "torch:resnet50,size=64",
+        "torch:squeezenet1_1",
+        "torch:resnet18,depth=2",
+    ]
     kept, rows = sifted(names, Budget(params_m=3, macs_g=0.3))
     assert rows["torch:vgg11"].reason == "params 133 M by its card > 3 M"
     assert rows["torch:vgg11"].status == "over budget"
-    # mobilenet_v2 has 3.5 M with a head for 1,000 classes, and 2.2 M without; SqueezeNet's head is a quarter of its MACs.
+    # mobilenet_v2 has 3.5 M with a head for 1,000 classes, and 2.2 M without; SqueezeNet's head is a quarter
+    # of its MACs.
     assert kept == ["torch:mobilenet_v2", "torch:squeezenet1_1", "torch:resnet18"]
     assert "torch:resnet50,size=64" in rows, "of any size it has its parameters"
     kept, rows = sifted(["torch:resnet50", "torch:resnet50,size=64"], Budget(macs_g=1))
-    assert kept == ["torch:resnet50,size=64"] and rows["torch:resnet50"].reason == "MACs 4.09 G by its card > 1 G"
+    assert (
+        kept == ["torch:resnet50,size=64"]
+        and rows["torch:resnet50"].reason == "MACs 4.09 G by its card > 1 G"
+    )
 
 
 def test_downloads_are_granted_from_the_smallest_on() -> None:
-    names = ["torch:resnet50", "torch:resnet18", "torch:squeezenet1_1", "tf:mobilenet_v1@none", "hf:acme/secret"]
+    names = [
+        "torch:resnet50",
+        "torch:resnet18",
+        "torch:squeezenet1_1",
+        "tf:mobilenet_v1@none",
+        "hf:acme/secret",
+    ]
     kept, rows = sifted(names, Budget(download_mb=60))
     assert kept == ["torch:resnet18", "torch:squeezenet1_1", "tf:mobilenet_v1@none"]
     assert rows["torch:resnet50"].reason == "download 103 MB > 60 MB"
@@ -92,7 +121,9 @@ def test_offline_keeps_what_is_here(own_homes: Path, monkeypatch: pytest.MonkeyP
     assert kept == ["torch:resnet18"]
     assert rows["torch:resnet50"].status == "unreachable"
     assert "offline nothing is fetched (resnet50-11ad3fa6.pth)" in rows["torch:resnet50"].reason
-    with pytest.raises(NothingFitsError, match=r"none of 1 candidate.*offline rules out 1.*ZOO_MIRROR") as error:
+    with pytest.raises(
+        NothingFitsError, match=r"none of 1 candidate.*offline rules out 1.*ZOO_MIRROR"
+    ) as error:
         sifted(["torch:resnet50"], Budget(), offline=True)
     assert error.value.limit == "offline"
 
@@ -104,7 +135,8 @@ def test_offline_keeps_what_is_here(own_homes: Path, monkeypatch: pytest.MonkeyP
         ("tf:mobilenet_v1", "KERAS_HOME/models/mobilenet_1_0_224_tf_no_top.h5", "from a cache"),
         ("torch:timm/vit_tiny_patch16_224", "HF_HOME/hub/models--timm--vit_tiny_patch16_224.augreg_in21k_ft_in1k/"
          "snapshots/0a1/model.safetensors", "from a cache"),
-        ("hf:bert", "HF_HOME/hub/models--google-bert--bert-base-uncased/snapshots/0a1/model.safetensors", "from a cache"),
+        ("hf:bert", "HF_HOME/hub/models--google-bert--bert-base-uncased/snapshots/0a1/model.safetensors",
+         "from a cache"),
         ("torch:resnet18", "mirror/resnet18-f37072fd.pth", "from the mirror"),
         ("hf:bert", "mirror/google-bert/bert-base-uncased/config.json", "from the mirror"),
         ("hf:acme/secret", "mirror/acme/secret/config.json", "from the mirror"),
@@ -138,7 +170,9 @@ def test_defaults_span_families_and_sizes_and_offline_are_what_is_here(own_homes
         assert len({card.family for card in cards}) >= least
         sizes = sorted(card.params or 0 for card in cards)
         assert sizes[-1] > 20 * sizes[0], sizes
-    assert all(any(card.id == name for f in registry.frameworks() for card in registry.cards(f)) for name in STARTERS)
+    assert all(
+        any(card.id == name for f in registry.frameworks() for card in registry.cards(f)) for name in STARTERS
+    )
     cache = own_homes / "TORCH_HOME" / "hub" / "checkpoints"
     cache.mkdir(parents=True)
     for file in ("resnet18-f37072fd.pth", "resnet34-b627a593.pth"):

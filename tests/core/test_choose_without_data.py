@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from zoo.cards import IMAGE_TASK, Budget, ModelCard, WeightsCard
+from zoo.catalogue import Entry
 from zoo.choose import select_without_data
 from zoo.choose.pace import Pace
 from zoo.choose.without_data import _Search
-from zoo.catalogue import Entry
 from zoo.cost.store import Store
 from zoo.errors import InputError, NothingFitsError
 from zoo.testing.toy import forget_adapters, installed
@@ -40,11 +40,19 @@ def card(width: int, top1: float | None, *, licence: str = "mit", name: str = ""
     """A toy of that width: MACs and parameters as they are; its accuracy made up, as publishers do not."""
     macs = 192 * width + 2 * width * width + 3 * width
     weights = WeightsCard(
-        tag="v1", licence=licence, metric="acc@1" if top1 else None, value=top1, dataset="ImageNet-1K" if top1 else None,
-        file=f"w{width}.bin", source="https://example.org/figures", bytes=4 * macs,
+        tag="v1", licence=licence, metric="acc@1" if top1 else None, value=top1,
+        dataset="ImageNet-1K" if top1 else None, file=f"w{width}.bin", source="https://example.org/figures",
+        bytes=4 * macs,
     )  # fmt: skip
     return ModelCard(
-        "shop", name or f"w{width}", IMAGE_TASK, "toy", params=macs, macs_g=macs / 1e9, size=8, weights=(weights,)
+        "shop",
+        name or f"w{width}",
+        IMAGE_TASK,
+        "toy",
+        params=macs,
+        macs_g=macs / 1e9,
+        size=8,
+        weights=(weights,),
     )
 
 
@@ -103,7 +111,9 @@ def test_a_network_that_fails_is_a_row_and_the_next_is_measured() -> None:
 
 @pytest.mark.usefixtures("shop")
 def test_nothing_fits_names_the_nearest() -> None:
-    with pytest.raises(NothingFitsError, match=r"none of \d measured networks fits memory <= 0\.001 MB.*nearest is shop:"):
+    with pytest.raises(
+        NothingFitsError, match=r"none of \d measured networks fits memory <= 0\.001 MB.*nearest is shop:"
+    ):
         select_without_data(IMAGE_TASK, budget=Budget(memory_mb=0.001), candidates=["shop:w16", "shop:w64"])
     with pytest.raises(NothingFitsError, match="left before anything is measured"):
         select_without_data(IMAGE_TASK, budget=Budget(params_m=1e-6), candidates=["shop:w16"])
@@ -121,9 +131,13 @@ def test_costs_of_another_device_are_taken_and_nothing_is_measured(tmp_path: Pat
     budget = Budget(params_m=0.06)
     here = select_without_data(IMAGE_TASK, budget=budget, candidates=["shop:w16"])
     path = tmp_path / "device.json"
-    one = dataclasses.replace(here.cost, latency_p50_ms=7.0, machine={**here.cost.machine, "cpu": "a small one"})
+    one = dataclasses.replace(
+        here.cost, latency_p50_ms=7.0, machine={**here.cost.machine, "cpu": "a small one"}
+    )
     path.write_text(json.dumps([dataclasses.asdict(one)]))
-    found = select_without_data(IMAGE_TASK, budget=Budget(latency_ms=8), costs=path, candidates=["shop:w16", "shop:w64"])
+    found = select_without_data(
+        IMAGE_TASK, budget=Budget(latency_ms=8), costs=path, candidates=["shop:w16", "shop:w64"]
+    )
     assert found.best == "shop:w16@v1" and found.cost.latency_p50_ms == 7.0
     assert "a small one" in found.settings["notes"][0] and "by the given costs" in found.why
     assert rows_of(found)["shop:w64@v1"].reason == "no figure of this device"
@@ -141,12 +155,20 @@ def test_what_cannot_be_answered_without_data() -> None:
 def entry(top1: float, macs_g: float, family: str) -> Entry:
     weights = WeightsCard(tag="v1", metric="acc@1", value=top1, dataset="ImageNet-1K")
     name = f"{family}{macs_g:g}"
-    return Entry(ModelCard("shop", name, IMAGE_TASK, family, macs_g=macs_g, size=8, weights=(weights,)), weights)
+    return Entry(
+        ModelCard("shop", name, IMAGE_TASK, family, macs_g=macs_g, size=8, weights=(weights,)), weights
+    )
 
 
 def test_the_search_measures_no_more_than_the_answer_needs() -> None:
     """A machine of 10 ms for 10^9 MACs, dense ones twice as fast, of which the search is not told."""
-    entries = [entry(90, 40, "dense"), entry(85, 3, "dense"), entry(84, 2.4, "deep"), entry(80, 1, "deep"), entry(70, 0.1, "deep")]
+    entries = [
+        entry(90, 40, "dense"),
+        entry(85, 3, "dense"),
+        entry(84, 2.4, "deep"),
+        entry(80, 1, "deep"),
+        entry(70, 0.1, "deep"),
+    ]
     search = _Search(entries, Budget(latency_ms=20), Pace(rates={"": [10.0]}), None, lambda text: None)
     measured = []
     while (chosen := search._next()) is not None:
@@ -155,10 +177,14 @@ def test_the_search_measures_no_more_than_the_answer_needs() -> None:
         from zoo.cards import Cost
 
         name = f"shop:{chosen.card.name}@none"
-        cost = Cost(name, latency_p50_ms=rate * (chosen.card.macs_g or 0), macs=int((chosen.card.macs_g or 0) * 1e9))
+        cost = Cost(
+            name, latency_p50_ms=rate * (chosen.card.macs_g or 0), macs=int((chosen.card.macs_g or 0) * 1e9)
+        )
         search.costs[name] = cost
         search.pace.learn(cost, [chosen.card.family])
-    assert measured == [1, 2.4, 3], "what should fit; then the better ones, the likeliest first; 40 G cannot fit"
+    assert measured == [1, 2.4, 3], (
+        "what should fit; then the better ones, the likeliest first; 40 G cannot fit"
+    )
     assert search.best() is entries[1]
 
 
@@ -170,7 +196,14 @@ def test_pace_is_of_this_machines_record(tmp_path: Path, monkeypatch: pytest.Mon
     from zoo.cost.store import Settings
 
     here = machine()
-    cost = Cost("torch:x@none", threads=usable_cores(), latency_p50_ms=6.0, macs=10**9, machine=here, measured_at="2026-01-01")
+    cost = Cost(
+        "torch:x@none",
+        threads=usable_cores(),
+        latency_p50_ms=6.0,
+        macs=10**9,
+        machine=here,
+        measured_at="2026-01-01",
+    )
     Store().put(cost, Settings(usable_cores(), 128, 1.0, here), reference_ms=1.18)
     pace = Pace.here()
     assert pace.p50_ms == {"torch:x": 6.0}

@@ -158,7 +158,9 @@ def test_groups_of_one_example_change_nothing() -> None:
     alone = np.arange(43)[::-1].copy()
     for one, other in zip(split(data, 0.3, seed=4), split(data, 0.3, seed=4, groups=alone), strict=True):
         assert list(one.inputs) == list(other.inputs)
-    for one, other in zip(folds(data.targets, 3, seed=4), folds(data.targets, 3, seed=4, groups=alone), strict=True):
+    for one, other in zip(
+        folds(data.targets, 3, seed=4), folds(data.targets, 3, seed=4, groups=alone), strict=True
+    ):
         assert np.array_equal(one[1], other[1])
 
 

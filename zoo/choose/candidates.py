@@ -16,7 +16,7 @@ from zoo import registry
 from zoo.cards import IMAGE_TASK, TEXT_TASK, ModelCard, ModelId
 from zoo.catalogue import list_models
 from zoo.choose.starters import defaults
-from zoo.errors import InputError, UnknownModelError, ZooError
+from zoo.errors import InputError, UnknownModelError, WeightsError, ZooError
 from zoo.model_folder import CONFIG
 from zoo.train import read_meta
 
@@ -54,7 +54,9 @@ def expand(
     None: `zoo.choose.starters.defaults` of the kind; offline: those whose weights are here.
     Raises InputError: no candidates, a file that is no list of them; UnknownModelError where every name leads nowhere.
     """
-    lines = [line for name in names for line in _lines(name)] if names is not None else _defaults(kind, offline)
+    lines = (
+        [line for name in names for line in _lines(name)] if names is not None else _defaults(kind, offline)
+    )
     if not lines:
         raise InputError(_no_candidates(kind, names, offline=offline))
     found: dict[tuple[ModelId, bool], list[int] | None] = {}
@@ -64,7 +66,7 @@ def expand(
             for inside in _unfolded(line):
                 for text in _globbed(inside, kind):
                     _add(found, text)
-        except UnknownModelError as error:
+        except (UnknownModelError, WeightsError) as error:  # a saved run that is damaged is a row
             lost.append((line, error))
     if lost and not found:
         raise lost[0][1]
@@ -82,8 +84,8 @@ def _no_candidates(kind: str, names: Sequence[str] | None, *, offline: bool) -> 
         return f"no candidates in {', '.join(names) or 'the empty list'}: name some, see `zoo list`"
     if offline:
         return (
-            f"no weights for {kind} data are on this machine, and offline nothing is fetched. Put official files into a "
-            "folder and set ZOO_MIRROR to it, or name local folders with --candidate"
+            f"no weights for {kind} data are on this machine, and offline nothing is fetched. Put official files into "
+            "a folder and set ZOO_MIRROR to it, or name local folders with --candidate"
         )
     return f"no candidates for {kind} data: name some with --candidate, see `zoo list`"
 
@@ -108,7 +110,9 @@ def _lines(name: str) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read candidates from {path}: {error}. Give a text file, an id on each line") from error
+        raise InputError(
+            f"cannot read candidates from {path}: {error}. Give a text file, an id on each line"
+        ) from error
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line]
 
@@ -125,8 +129,9 @@ def _unfolded(text: str) -> list[str]:
         return [text]
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     runs = [str(path) for path in inside if is_run(str(path))]
-    models = [f"{framework}{colon}{path}{comma}{options}" for path in inside if _is_model(path)]
-    found = (runs if not options else []) + [text for text in models if text.partition(",")[0] not in runs]
+    models = [path for path in inside if _is_model(path) and str(path) not in runs]
+    found = [] if options else runs  # a run is taken as it was saved
+    found = found + [f"{framework}{colon}{path}{comma}{options}" for path in models]
     if not found:
         raise UnknownModelError(
             f"{folder} is no model and holds none: a model's folder has a {CONFIG}, a saved run's a zoo.json"
@@ -182,7 +187,9 @@ def _nothing_met(
     known = registry.frameworks()
     if framework and not any(mark in framework for mark in MARKS) and framework not in known:
         near = registry.near(framework, known, cutoff=0.3)
-        return UnknownModelError(f"no framework {framework!r} for {text!r}: there are {', '.join(known)}", near)
+        return UnknownModelError(
+            f"no framework {framework!r} for {text!r}: there are {', '.join(known)}", near
+        )
     asked = [f for f in known if not framework or fnmatch.fnmatchcase(f, framework)]
     cards = [card for f in asked for card in registry.cards(f)]
     other = next((card for card in cards if card.task != task and _meets(card.name, name)), None)
@@ -190,7 +197,8 @@ def _nothing_met(
     guess = f" Did you mean {', '.join(near)}?" if near else ""
     guess = f" It matches models for {other.task}, such as {other.id}." if other else guess
     return UnknownModelError(
-        f"no {task} model matches {text!r}.{guess} `zoo list` shows what there is; quote a pattern: 'resnet*'", near
+        f"no {task} model matches {text!r}.{guess} `zoo list` shows what there is; quote a pattern: 'resnet*'",
+        near,
     )
 
 

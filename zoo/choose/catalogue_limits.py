@@ -179,17 +179,19 @@ def _downloads(families: dict[int, Family], budget: Budget, *, offline: bool) ->
         elif place.file in granted or sum(granted.values()) + place.download_mb <= limit:
             granted[place.file] = place.download_mb
         else:
-            lost[number] = _Reason(
-                "download", "over budget", _too_much(place, limit, sum(granted.values()))
-            )
+            lost[number] = _Reason("download", "over budget", _too_much(place, limit, sum(granted.values())))
     return lost
 
 
 def _too_much(place: Whereabouts, limit: float, granted: float) -> str:
     about = "about " if place.estimated else ""
     text = f"download {about}{place.download_mb or 0:.0f} MB > {limit:g} MB"
-    return text if granted == 0 or (place.download_mb or 0) > limit else (
-        f"download {about}{place.download_mb or 0:.0f} MB, and smaller ones take {granted:.0f} of the {limit:g} MB"
+    return (
+        text
+        if granted == 0 or (place.download_mb or 0) > limit
+        else (
+            f"download {about}{place.download_mb or 0:.0f} MB, and smaller ones take {granted:.0f} of the {limit:g} MB"
+        )
     )
 
 

@@ -53,7 +53,9 @@ def groups_of(inputs: Sequence[Input]) -> Array:
         for i in texts:
             keys[i] = np.frombuffer(_of_text(str(inputs[i])), np.uint8)
     elif 0 < len(inputs) <= PIXELS_UP_TO:
-        keys = np.frombuffer(b"".join(in_threads(_of_pixels, list(inputs))), np.uint8).reshape(-1, DIGEST_BYTES)
+        keys = np.frombuffer(b"".join(in_threads(_of_pixels, list(inputs))), np.uint8).reshape(
+            -1, DIGEST_BYTES
+        )
     _, first, numbers = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first, kind="stable")] = np.arange(len(first))
@@ -108,11 +110,13 @@ def _taken_out(
             "the same on both sides"
         )
     places = np.flatnonzero(seen)
-    pairs = [_pair(part, int(i), parts[judge], int(np.argmax(own[judge] == own[name][i]))) for i in places[:SHOWN]]
+    pairs = [
+        _pair(part, int(i), parts[judge], int(np.argmax(own[judge] == own[name][i]))) for i in places[:SHOWN]
+    ]
     more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
     note = (
-        f"{len(places)} of {len(part)} {name} examples are in the {judge} part too, and were left out of the {name} part: "
-        f"{'; '.join(pairs)}{more}."
+        f"{len(places)} of {len(part)} {name} examples are in the {judge} part too, and were left out of the {name} "
+        f"part: {'; '.join(pairs)}{more}."
     )
     kept = np.flatnonzero(~seen)
     return part.subset(kept), own[name][kept], [note]
@@ -129,7 +133,11 @@ def _name(part: Dataset, i: int) -> str:
     item = part.inputs[i]
     if isinstance(item, str):
         return repr(item if len(item) <= 40 else item[:37] + "...")
-    return f"input {i}" if isinstance(item, np.ndarray) or not str(item).strip() or "<" in str(item) else str(item)
+    return (
+        f"input {i}"
+        if isinstance(item, np.ndarray) or not str(item).strip() or "<" in str(item)
+        else str(item)
+    )
 
 
 def _still_whole(before: Dataset, after: Dataset) -> None:
@@ -171,6 +179,7 @@ def _copies(own: dict[str, Array]) -> list[str]:
         if copies and name == "training":
             notes.append(f"{copies} training example(s) are copies of others: no split parts them.")
         elif copies:
-            notes.append(f"{copies} of {len(groups)} {name} examples are copies of others in it: they count twice.")
+            notes.append(
+                f"{copies} of {len(groups)} {name} examples are copies of others in it: they count twice."
+            )
     return notes
-

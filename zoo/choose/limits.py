@@ -48,8 +48,8 @@ def check_budget(budget: Budget) -> None:
     """What no model can meet, or contradicts itself, is said before anything is done. Raises InputError."""
     if budget.latency_ms is not None and budget.latency_ms < LEAST_MS:
         raise InputError(
-            f"latency <= {1000 * budget.latency_ms:g} us: ONNX Runtime takes about {1000 * LEAST_MS:g} us to run a graph "
-            "of one node, so no model can meet it. Did you mean ms?"
+            f"latency <= {1000 * budget.latency_ms:g} us: ONNX Runtime takes about {1000 * LEAST_MS:g} us to run a "
+            "graph of one node, so no model can meet it. Did you mean ms?"
         )
     if budget.latency_percentile != 50 and budget.latency_ms is None:
         raise InputError(

@@ -305,7 +305,15 @@ class _Run:
         return Selection(name, why, self.budget, rows, self.settings, cost, test, bill, self.folder, example)
 
     def _ordered(self) -> tuple[Row, ...]:
-        rank = {"chosen": 0, "tied": 1, "within": 2, "baseline": 3, "over budget": 4, "failed": 5, "left out": 6}
+        rank = {
+            "chosen": 0,
+            "tied": 1,
+            "within": 2,
+            "baseline": 3,
+            "over budget": 4,
+            "failed": 5,
+            "left out": 6,
+        }
         return tuple(
             sorted(self.rows.values(), key=lambda r: (rank.get(r.status, 7), -(r.accuracy or 0.0), r.id))
         )

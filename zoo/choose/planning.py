@@ -1,4 +1,4 @@
-"""`zoo select --plan`: what would be downloaded, what it takes on the disk, and about how long, before anything is done.
+"""`zoo select --plan`: what would be downloaded, what it takes on the disk, about how long; nothing is done.
 
 Seconds are rough. What this machine's record knows is taken from it: how fast it computes, which candidates were
 measured, which graphs are exported; the rest are rates of a 2-core machine from benchmarks/RESULTS.md. How long a
@@ -97,7 +97,9 @@ class Plan:
         reasons = Counter(reason for _, reason in self.left_out)
         found += [f"left out: {name}: {reason}" for name, reason in self.left_out[:SHOWN]]
         if len(self.left_out) > SHOWN:
-            found.append(f"left out: {len(self.left_out) - SHOWN} more, for {len(reasons)} reasons (--json has all)")
+            found.append(
+                f"left out: {len(self.left_out) - SHOWN} more, for {len(reasons)} reasons (--json has all)"
+            )
         stages = ", ".join(f"{stage} {value:.0f} s" for stage, value in self.seconds.items())
         unknown = sum(step.download_mb is None for step in self.steps)
         more = f" and {unknown} of unknown size" if unknown else ""
@@ -174,7 +176,11 @@ def _step(family: Family, data: Dataset, pace: Pace) -> Step:
         "measure": len(new) * MEASURE_S,
         "probe": count * PROBE_S + len(data) * BATCHED * _example_ms(family, card, data, pace) / 1e3,
     }
-    graphs = (1 if family.depths is None else 1 + count) * FLOAT32_BYTES * (card.params or 0) / 1e6 if card else 0.0
+    graphs = (
+        (1 if family.depths is None else 1 + count) * FLOAT32_BYTES * (card.params or 0) / 1e6
+        if card
+        else 0.0
+    )
     return Step(
         name=str(family.id),
         candidates=count,
@@ -206,4 +212,3 @@ def _share(data: Dataset, card: ModelCard | None) -> float:
         return 1.0
     words = float(np.median([len(str(text).split()) for text in data.inputs]))
     return min(1.0, (TOKENS_PER_WORD * words + 2) / card.size)
-

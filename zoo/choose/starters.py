@@ -37,19 +37,20 @@ TEXTS = (
     "hf:roberta",  # 125
 )
 STARTERS = frozenset((*IMAGES, *TEXTS))
+OURS = frozenset(name.partition(":")[0] for name in STARTERS)
 
 
 def defaults(kind: str, *, offline: bool = False) -> list[ModelCard]:
     """Cards, each with the weights to try: STARTERS as far as the catalogue here has them.
 
-    An adapter without one of them among its cards (a plug-in) brings all of its own models.  offline: every model of
+    Another framework (a plug-in's) brings all of its own models.  offline: every model of
     the catalogue whose weights are on this machine, the starters first.
     """
     task = TEXT_TASK if kind == "text" else IMAGE_TASK
     found: list[ModelCard] = []
     for framework in registry.frameworks():
         own = list_models(framework=framework, task=task)
-        found += [card for card in own if card.id in STARTERS] or own
+        found += [card for card in own if card.id in STARTERS] if framework in OURS else own
         found += [card for card in own if card.id not in STARTERS] if offline else []
     if not offline:
         return found

@@ -90,7 +90,9 @@ def _mirror_names(model: ModelId, weights: WeightsCard) -> Iterator[str]:
     if weights.file:
         yield weights.file
     repo = _repo(weights)
-    if repo and not (weights.file or "").endswith((SAFE, BIN)):  # a folder of that name, in transformers' layout
+    if repo and not (weights.file or "").endswith(
+        (SAFE, BIN)
+    ):  # a folder of that name, in transformers' layout
         yield repo
         yield repo.rpartition("/")[2]
     elif repo:
@@ -104,7 +106,9 @@ def _cached(weights: WeightsCard, framework: str) -> Iterator[Path]:
     """Where a framework's loader would have left them."""
     if repo := _repo(weights):
         snapshots = _hub_cache() / f"models--{repo.replace('/', '--')}" / "snapshots"
-        yield from (path for name in (SAFE, f"{SAFE}.index.json", BIN) for path in snapshots.glob(f"*/{name}"))
+        yield from (
+            path for name in (SAFE, f"{SAFE}.index.json", BIN) for path in snapshots.glob(f"*/{name}")
+        )
     elif (url := weights.url or "").startswith(KAGGLE):
         yield _kaggle_cache() / "models" / url.removeprefix(KAGGLE) / "model.weights.h5"
     elif weights.file and framework == "tf":

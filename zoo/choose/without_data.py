@@ -68,8 +68,8 @@ def _check(task: str, budget: Budget, most: int, *, offline: bool) -> None:
         raise InputError(f"no task {task!r}: {IMAGE_TASK}, or give data")
     if TASKS[task] != IMAGE_TASK:
         raise InputError(
-            f"{TASKS[task]} without data cannot be answered: publishers state figures of texts on another data set each, "
-            "or none, so they do not compare. Give data: zoo select DATA"
+            f"{TASKS[task]} without data cannot be answered: publishers state figures of texts on another data set "
+            "each, or none, so they do not compare. Give data: zoo select DATA"
         )
     if all(getattr(budget, name) is None for name in CAPPED):
         raise InputError(
@@ -112,7 +112,9 @@ def _entries(names: Sequence[str] | None) -> list[Entry]:
     cards = [(family.id, registry.card(family.id)) for family in families]
     found = [Entry(card, registry.weights_card(model)) for model, card in cards if card is not None]
     if not found:
-        raise InputError("none of these candidates is in the catalogue, so nobody published a figure: give data")
+        raise InputError(
+            "none of these candidates is in the catalogue, so nobody published a figure: give data"
+        )
     return found
 
 
@@ -245,7 +247,9 @@ class _Search:
         rows = sorted([*rows, *left_out], key=lambda r: (rank.get(r.status, 4), -(_top1(r) or 0.0), r.id))
         notes = [self.source or f"Cost: {machine_text(cost)}; {threads_text(cost)}, random weights."]
         notes.append(f"Not measured: {_counted(rows)}.")
-        return Selection(best.id, self._why(best, cost), self.budget, tuple(rows), {**settings, "notes": notes}, cost)
+        return Selection(
+            best.id, self._why(best, cost), self.budget, tuple(rows), {**settings, "notes": notes}, cost
+        )
 
     def _row(self, entry: Entry, best: Entry | None) -> Row:
         cost = self.costs.get(_network(entry))
@@ -272,8 +276,9 @@ class _Search:
         latency = "no p50" if cost.latency_p50_ms is None else f"p50 {cost.latency_p50_ms:.3g} ms"
         how = "by the given costs" if self.source else "measured here with random weights"
         lines = [
-            f"By others' figures, not on your data: {best.id}, top-1 {best.top1:.2f} % on ImageNet-1K ({where}). {latency} "
-            f"and {cost.size_mb or 0:.1f} MB, {how}, as published with its head: within {describe(self.budget)}."
+            f"By others' figures, not on your data: {best.id}, top-1 {best.top1:.2f} % on ImageNet-1K ({where}). "
+            f"{latency} and {cost.size_mb or 0:.1f} MB, {how}, as published with its head: within "
+            f"{describe(self.budget)}."
         ]
         open_ = [e for e in self.entries if self._might_be_better(e, best)]
         if open_:

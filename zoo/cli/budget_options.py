@@ -56,5 +56,7 @@ def _limit(option: str, given: Limit, unit: str) -> float | None:
 def only(option: str, given: Limit) -> str | None:
     """The one text that was given. Raises InputError where there are two."""
     if given and len(given) > 1:
-        raise InputError(f"{option} is given {len(given)} times ({', '.join(given)}): which one holds? Give one")
+        raise InputError(
+            f"{option} is given {len(given)} times ({', '.join(given)}): which one holds? Give one"
+        )
     return given[0] if given else None

@@ -11,6 +11,7 @@ from zoo.cards import Budget
 from zoo.cli import tables, without_data
 from zoo.cli.budget_options import with_budget
 from zoo.cli.costs import print_rows
+from zoo.cli.merged import merged
 from zoo.cli.options import (
     DATA_HELP,
     AsJson,
@@ -27,6 +28,7 @@ from zoo.cli.options import (
 CANDIDATE_HELP = "ID, pattern, hf:FOLDER of models, or ID,depth=all; repeat."
 TASK_HELP = "Without DATA: image-classification, by published figures and measured cost."
 AT_MOST_HELP = "Without DATA: networks to measure."
+Data = Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,46 +36,70 @@ def register(app: typer.Typer) -> None:
     app.command("select")(select_command)
 
 
+def read_candidates(
+    *,
+    candidate: Annotated[list[str] | None, typer.Option(help=CANDIDATE_HELP)] = None,
+    candidates: Annotated[str | None, typer.Option(help="IDs with commas, or a file, one a line.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
+) -> dict[str, Any]:
+    """What is tried, as `zoo.select` takes it."""
+    return {"candidates": names(candidate, candidates), "offline": offline}
+
+
+def read_reading(
+    *,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    on_error: OnErrorOption = OnError.FAIL,
+) -> dict[str, Any]:
+    """How data is read, as `zoo.select` takes it."""
+    return {"text": text_column, "label": label_column, "on_error": on_error.value}
+
+
 @with_budget
+@merged("tried", read_candidates)
+@merged("reading", read_reading)
 def select_command(
     budget: Budget,
-    data: Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)] = None,
+    tried: dict[str, Any],
+    reading: dict[str, Any],
+    data: Data = None,
     task: Annotated[str | None, typer.Option(help=TASK_HELP)] = None,
     validation: Annotated[str | None, typer.Option(help="Choose on this, not by cross-validation.")] = None,
     test: Annotated[str | None, typer.Option(help="Judge the pick on this, not on a part kept back.")] = None,
-    candidate: Annotated[list[str] | None, typer.Option(help=CANDIDATE_HELP)] = None,
-    candidates: Annotated[str | None, typer.Option(help="IDs with commas, or a file, one a line.")] = None,
     tolerance: Annotated[float, typer.Option(help="Largest gap in accuracy that may be a tie.")] = 0.01,
     folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
     seed: Seed = 0,
     threads: Threads = None,
     costs: CostsFile = None,
     fresh: Fresh = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
     measure_at_most: Annotated[int | None, typer.Option(min=1, help=AT_MOST_HELP)] = None,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    on_error: OnErrorOption = OnError.FAIL,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be done.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for what ships.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over what is in the folder.")] = False,
     json: AsJson = False,
 ) -> None:
     """The best model within the budget, measured; every candidate in the table with figures or a reason."""
-    wanted: dict[str, Any] = {"candidates": names(candidate, candidates), "budget": budget, "offline": offline}
+    wanted = {**tried, "budget": budget}
     if data is None:
         rest = {"costs": costs, "threads": threads, "measure_at_most": measure_at_most}
         needs = {"validation": validation, "test": test, "plan": plan or None, "output": output}
         without_data.run(task, wanted, rest, needs, json=json)
         return
     without_data.check_task(task, data, measure_at_most)
-    wanted |= {"text": text_column, "label": label_column, "on_error": on_error.value}
     if plan:
-        _plan(data, wanted, json=json)
+        _plan(data, {**wanted, **reading}, json=json)
         return
-    rest = {"out": output, "force": force, "tolerance": tolerance, "folds": folds, "costs": costs, "fresh": fresh}
-    settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest, **wanted}
-    _select(data, settings, json=json)
+    rest = {
+        "out": output,
+        "force": force,
+        "tolerance": tolerance,
+        "folds": folds,
+        "costs": costs,
+        "fresh": fresh,
+    }
+    settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest}
+    _select(data, {**settings, **wanted, **reading}, json=json)
 
 
 def names(each: list[str] | None, together: str | None) -> list[str] | None:

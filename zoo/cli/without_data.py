@@ -20,7 +20,9 @@ def check_task(task: str | None, data: str, measure_at_most: int | None) -> None
     """Raise InputError where options that stand for data are given beside it."""
     given = [name for name, value in (("--task", task), ("--measure-at-most", measure_at_most)) if value]
     if given:
-        raise InputError(f"{' and '.join(given)} beside {data}: the data says what the task is; leave one out")
+        raise InputError(
+            f"{' and '.join(given)} beside {data}: the data says what the task is; leave one out"
+        )
 
 
 def run(
@@ -37,7 +39,9 @@ def run(
             "nothing to choose on: give DATA, or --task image-classification for an answer by published figures"
         )
     if given := [f"--{name}" for name, value in needs.items() if value is not None]:
-        raise InputError(f"{', '.join(given)} without DATA: there is nothing to judge on, and nothing that ships")
+        raise InputError(
+            f"{', '.join(given)} without DATA: there is nothing to judge on, and nothing that ships"
+        )
     from zoo import choose
 
     most = {} if rest["measure_at_most"] is None else {"most": rest["measure_at_most"]}

@@ -91,9 +91,7 @@ def folds(targets: Array, k: int, *, seed: int, groups: Array | None = None) -> 
         raise InputError(f"{k} folds: at least 2 are needed")
     units, kinds, sizes = _units(targets, groups)
     if len(kinds) < k:
-        raise DataError(
-            f"{len(kinds)} examples are too few for {k} folds. Add examples or use fewer folds."
-        )
+        raise DataError(f"{len(kinds)} examples are too few for {k} folds. Add examples or use fewer folds.")
     _two_of_each(kinds, None, copies=len(kinds) < len(targets))
     rng = np.random.default_rng(seed)
     dealt = np.concatenate([rng.permutation(np.flatnonzero(kinds == kind)) for kind in np.unique(kinds)])
