@@ -284,7 +284,7 @@ class Budget:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
                 raise InputError(f"budget {name}={value!r}: a number of {unit}, or None for no limit")
-            if value is not None and not value > 0:
+            if value is not None and not float(value) > 0:
                 raise InputError(f"budget {name}={value}: a limit must be above 0, or None for no limit")
         if self.latency_percentile not in (50, 90):
             raise InputError(f"latency_percentile={self.latency_percentile}: 50 or 90")

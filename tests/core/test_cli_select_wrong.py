@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from errors_table import fails, here
 
+from zoo.cards import Cost
+from zoo.cost import machine, usable_cores
+from zoo.cost.store import Settings, Store
+
 Capture = pytest.CaptureFixture[str]
 TOY = ["--candidate", "toy:tiny"]
 
@@ -231,6 +235,9 @@ def test_a_plan_knows_what_was_done_before(capsys: Capture, monkeypatch: pytest.
     before = plan()
     assert not before["steps"][0]["exported"] and "Nothing was measured" in before["notes"][0]
     assert here(capsys, "select", "photos", *TOY, "--folds", "3").code == 0
+    host = machine()  # a figure that no noise of this machine keeps out of the record
+    cost = Cost("toy:tiny", threads=usable_cores(), latency_p50_ms=0.5, macs=10**6, machine=host)
+    Store().put(cost, Settings(usable_cores(), 128, 1.0, host), reference_ms=1.2)
     after = plan()
     assert after["steps"][0]["exported"] and "known from its record" in after["notes"][0]
     assert after["seconds"]["export"] < before["seconds"]["export"]

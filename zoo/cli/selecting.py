@@ -82,9 +82,9 @@ def select_command(
     """The best model within the budget, measured; every candidate in the table with figures or a reason."""
     wanted = {**tried, "budget": budget}
     if data is None:
-        rest = {"costs": costs, "threads": threads, "measure_at_most": measure_at_most}
+        how = {"costs": costs, "threads": threads, "measure_at_most": measure_at_most}
         needs = {"validation": validation, "test": test, "plan": plan or None, "output": output}
-        without_data.run(task, wanted, rest, needs, json=json)
+        without_data.run(task, wanted, how, needs, json=json)
         return
     without_data.check_task(task, data, measure_at_most)
     if plan:
