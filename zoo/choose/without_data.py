@@ -9,27 +9,24 @@ better by publication is left that could fit, or when the count or the time is u
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from zoo import registry
-from zoo.cards import IMAGE_TASK, Budget, Cost, ModelId
-from zoo.catalogue import TASKS, Entry, Wanted, check_licence, entries, licence_matcher
+from zoo.cards import IMAGE_TASK, Budget, Cost
+from zoo.catalogue import TASKS, Entry
 from zoo.choose.bench import benchmark
-from zoo.choose.candidates import expand
 from zoo.choose.catalogue_limits import STAGE, check_limits
 from zoo.choose.device import Source, device_costs
 from zoo.choose.limits import describe, excesses
 from zoo.choose.pace import CEILING, Pace, bare
 from zoo.choose.past_costs import machine_text, threads_text
+from zoo.choose.promising import counted, network_of, promising, row_of, top1_of
 from zoo.choose.rows import Row
 from zoo.choose.selection import Selection
-from zoo.choose.whereabouts import FLOAT32_BYTES, whereabouts
 from zoo.errors import InputError, NothingFitsError, WorkerError
 
-MOST = 12
-"""Networks that are measured, unless told otherwise: about 15 s each."""
+MOST, EACH_S, SHOWN = 12, 15, 5
+"""Networks that are measured, unless told otherwise; about how many seconds each takes; a plan's first ones."""
 CAPPED = ("latency_ms", "size_mb", "memory_mb", "macs_g", "params_m")
 MEASURED = "measured cost"
 
@@ -54,13 +51,39 @@ def select_without_data(
     Raises InputError (text, no limit), NothingFitsError, WorkerError where nothing could be measured.
     """
     _check(task, budget, most, offline=offline)
-    found, rows = _promising(candidates, budget, offline=offline)
+    found, rows = promising(candidates, budget, offline=offline)
     run = _Search(found, budget, Pace.here(threads), threads, progress or (lambda text: None))
     if costs is not None:
         run.given(costs)
     else:
         run.go(most, within_s)
     return run.answer(rows, {"task": IMAGE_TASK, "data": None, "offline": offline, "most": most})
+
+
+def plan_without_data(
+    task: str,
+    *,
+    budget: Budget,
+    candidates: Sequence[str] | None = None,
+    most: int = MOST,
+    threads: int | None = None,
+    offline: bool = False,
+) -> list[str]:
+    """What `select_without_data` would do, a line each; nothing is measured. Raises what it raises before that."""
+    _check(task, budget, most, offline=offline)
+    found, rows = promising(candidates, budget, offline=offline)
+    run = _Search(found, budget, Pace.here(threads), threads, lambda text: None)
+    order = run.first(SHOWN)
+    lines = [
+        f"{network_of(entry)}: top-1 {entry.top1:.2f} % by its publisher, about {run.expected(entry):.3g} ms to expect"
+        for entry in order
+    ]
+    return [
+        f"{len(found)} candidates are left by their cards" + (f", {counted(rows)} are not." if rows else "."),
+        f"Up to {most} networks are exported with random weights and measured, about {EACH_S} s each; nothing is "
+        "downloaded. These first, until one fits:",
+        *lines,
+    ]
 
 
 def _check(task: str, budget: Budget, most: int, *, offline: bool) -> None:
@@ -81,88 +104,6 @@ def _check(task: str, budget: Budget, most: int, *, offline: bool) -> None:
     check_limits(budget, offline=offline)
 
 
-# --- what is published
-def _promising(
-    names: Sequence[str] | None, budget: Budget, *, offline: bool
-) -> tuple[list[Entry], list[Row]]:
-    """Entries with a published top-1 that no card rules out, the most accurate first; and rows of the others."""
-    if budget.licence is not None:
-        check_licence(budget.licence)
-    found, rows = _entries(names), list[Row]()
-    kept = []
-    for entry in found:
-        reason = _ruled_out(entry, budget, offline=offline)
-        if reason:
-            rows.append(_row(entry, "left out", reason, None, STAGE))
-        else:
-            kept.append(entry)
-    if not kept:
-        raise NothingFitsError(
-            f"none of {len(found)} candidate(s) is left before anything is measured ({describe(budget)}"
-            f"{', offline' if offline else ''}). {_counted(rows)}.",
-            nearest=rows[0].id,
-        )
-    return sorted(kept, key=lambda entry: (-(entry.top1 or 0.0), entry.id)), rows
-
-
-def _entries(names: Sequence[str] | None) -> list[Entry]:
-    if names is None:
-        return entries(Wanted(task=IMAGE_TASK))
-    families, _ = expand(names, "image")
-    cards = [(family.id, registry.card(family.id)) for family in families]
-    found = [Entry(card, registry.weights_card(model)) for model, card in cards if card is not None]
-    if not found:
-        raise InputError(
-            "none of these candidates is in the catalogue, so nobody published a figure: give data"
-        )
-    return found
-
-
-def _ruled_out(entry: Entry, budget: Budget, *, offline: bool) -> str:
-    """Why an entry leaves by what is published, or ""; as published: with its own head."""
-    params, macs, weights = (entry.card.params or 0) / 1e6, entry.macs_g or 0.0, entry.weights
-    if entry.top1 is None or weights is None:
-        return "no ImageNet-1K top-1 is published of it"
-    if entry.top1_at:
-        return f"its top-1 is published at {entry.top1_at}, not at its own input size"
-    if budget.licence is not None and not licence_matcher(budget.licence)(weights.licence):
-        return f"licence {weights.licence}, not {budget.licence}"
-    for name, value, limit, unit in (
-        ("params", params, budget.params_m, "M"),
-        ("MACs", macs, budget.macs_g, "G"),
-        ("size of float32 weights", FLOAT32_BYTES * params, budget.size_mb, "MB"),
-    ):
-        if limit is not None and value > limit:
-            return f"{name} {value:.3g} {unit} > {limit:.3g} {unit}"
-    return _out_of_reach(_id(entry), budget, offline=offline)
-
-
-def _out_of_reach(model: ModelId, budget: Budget, *, offline: bool) -> str:
-    if budget.download_mb is None and not offline:
-        return ""
-    place = whereabouts(model)
-    if place.here:
-        return ""
-    if offline:
-        return f"its weights are not on this machine ({place.file})"
-    size = place.download_mb
-    if size is None or size > (budget.download_mb or 0.0):
-        return f"download {'unknown' if size is None else f'{size:.0f} MB'} > {budget.download_mb:g} MB"
-    return ""
-
-
-def _id(entry: Entry) -> ModelId:
-    tag = entry.weights.tag if entry.weights else "none"
-    return ModelId(entry.card.framework, entry.card.name, tag)
-
-
-def _network(entry: Entry) -> str:
-    """What is measured: the architecture with random weights, at the size that these weights want."""
-    other = entry.input is not None and entry.input != entry.card.size
-    size = entry.input if other else None
-    return str(ModelId(entry.card.framework, entry.card.name, "none", size=size))
-
-
 # --- the search
 @dataclass
 class _Search:
@@ -181,7 +122,7 @@ class _Search:
         """Take another device's figures, by the model's id without its weights."""
         device = device_costs(costs)
         by_model = {bare(cost.model or cost.id): cost for cost in device.costs}
-        names = [_network(entry) for entry in self.entries]
+        names = [network_of(entry) for entry in self.entries]
         device.check({name: by_model.get(bare(name)) for name in names})
         self.costs = {name: by_model[bare(name)] for name in names if bare(name) in by_model}
         self.source = device.note()
@@ -196,31 +137,39 @@ class _Search:
             if within_s is not None and time.monotonic() - started > within_s:
                 self.ended = f"the {within_s:g} s were over"
                 return
-            name = _network(entry)
+            name = network_of(entry)
             self.say(f"measure {name}: top-1 {entry.top1} % by its publisher")
             cost = benchmark([name], threads=self.threads, progress=self.say)[0]
             self.costs[name] = cost
             self.pace.learn(cost, [entry.card.family])
 
-    def _next(self) -> Entry | None:
+    def _next(self, passed: Collection[str] = ()) -> Entry | None:
         """Of those that are better than the best that fits and could fit: the best that should, else the cheapest."""
         best, limit = self.best(), self.budget.latency_ms or float("inf")
         left = [
             entry
             for entry in self.entries
             if (best is None or (entry.top1 or 0.0) > (best.top1 or 0.0))
-            and _network(entry) not in self.costs
+            and network_of(entry) not in self.costs
+            and network_of(entry) not in passed
             and self._least(entry) <= limit
         ]
-        should = [entry for entry in left if self._expected(entry) <= limit]
-        return should[0] if should else min(left, key=self._expected, default=None)
+        should = [entry for entry in left if self.expected(entry) <= limit]
+        return should[0] if should else min(left, key=self.expected, default=None)
+
+    def first(self, count: int) -> list[Entry]:
+        """Which are measured first, as long as none fits."""
+        found: list[Entry] = []
+        while len(found) < count and (entry := self._next({network_of(e) for e in found})) is not None:
+            found.append(entry)
+        return found
 
     def best(self) -> Entry | None:
         """The most accurate by publication that is within the budget; of equal ones the fastest."""
         fitting = [entry for entry in self.entries if self._fits(entry)]
         return min(fitting, key=lambda e: (-(e.top1 or 0.0), self._p50(e), e.id), default=None)
 
-    def _expected(self, entry: Entry) -> float:
+    def expected(self, entry: Entry) -> float:
         """Milliseconds; infinite where no MACs are stated."""
         return self.pace.expected_ms(entry.macs_g, entry.card.family) if entry.macs_g else float("inf")
 
@@ -228,41 +177,41 @@ class _Search:
         return self.pace.least_ms(entry.macs_g or 0.0)
 
     def _fits(self, entry: Entry) -> bool:
-        cost = self.costs.get(_network(entry))
+        cost = self.costs.get(network_of(entry))
         return cost is not None and not cost.error and not excesses(cost, self.budget)
 
     def _p50(self, entry: Entry) -> float:
-        cost = self.costs.get(_network(entry))
+        cost = self.costs.get(network_of(entry))
         return float("inf") if cost is None or cost.latency_p50_ms is None else cost.latency_p50_ms
 
     # --- the answer
     def answer(self, left_out: Sequence[Row], settings: Mapping[str, object]) -> Selection:
         """Raises NothingFitsError, WorkerError."""
         best = self.best()
-        rows = [self._row(entry, best) for entry in self.entries]
+        rows = [self.row_of(entry, best) for entry in self.entries]
         if best is None:
             raise self._nothing(rows)
-        cost = self.costs[_network(best)]
+        cost = self.costs[network_of(best)]
         rank = {"chosen": 0, "within": 1, "over budget": 2, "failed": 3}
-        rows = sorted([*rows, *left_out], key=lambda r: (rank.get(r.status, 4), -(_top1(r) or 0.0), r.id))
+        rows = sorted([*rows, *left_out], key=lambda r: (rank.get(r.status, 4), -(top1_of(r) or 0.0), r.id))
         notes = [self.source or f"Cost: {machine_text(cost)}; {threads_text(cost)}, random weights."]
-        notes.append(f"Not measured: {_counted(rows)}.")
+        notes.append(f"Not measured: {counted(rows)}.")
         return Selection(
             best.id, self._why(best, cost), self.budget, tuple(rows), {**settings, "notes": notes}, cost
         )
 
     def _row(self, entry: Entry, best: Entry | None) -> Row:
-        cost = self.costs.get(_network(entry))
+        cost = self.costs.get(network_of(entry))
         if cost is None:
-            return _row(entry, "left out", self._why_not_measured(entry, best), None, STAGE)
+            return row_of(entry, "left out", self._why_not_measured(entry, best), None, STAGE)
         cost = replace(cost, id=entry.id)
         if cost.error:
-            return _row(entry, "failed", cost.error.splitlines()[0], cost, MEASURED)
+            return row_of(entry, "failed", cost.error.splitlines()[0], cost, MEASURED)
         if broken := excesses(cost, self.budget):
-            return _row(entry, "over budget", ", ".join(map(str, broken)), cost, MEASURED)
+            return row_of(entry, "over budget", ", ".join(map(str, broken)), cost, MEASURED)
         if best is not None and entry.id == best.id:
-            return _row(entry, "chosen", "the highest published top-1 within the budget", cost, "shipped")
-        return _row(entry, "within", "its published top-1 is not above the pick's", cost, MEASURED)
+            return row_of(entry, "chosen", "the highest published top-1 within the budget", cost, "shipped")
+        return row_of(entry, "within", "its published top-1 is not above the pick's", cost, MEASURED)
 
     def _why_not_measured(self, entry: Entry, best: Entry | None) -> str:
         if best is not None and (entry.top1 or 0.0) <= (best.top1 or 0.0):
@@ -283,7 +232,7 @@ class _Search:
         open_ = [e for e in self.entries if self._might_be_better(e, best)]
         if open_:
             lines.append(
-                f"Not certain: {self.ended}, and {len({_network(e) for e in open_})} networks with a higher published "
+                f"Not certain: {self.ended}, and {len({network_of(e) for e in open_})} networks of a higher published "
                 f"top-1 might fit, first {open_[0].id} ({open_[0].top1:.2f} %)."
             )
         lines.append(
@@ -294,7 +243,7 @@ class _Search:
     def _might_be_better(self, entry: Entry, best: Entry) -> bool:
         limit = self.budget.latency_ms or float("inf")
         better = (entry.top1 or 0.0) > (best.top1 or 0.0)
-        unknown = _network(entry) not in self.costs and not self.source
+        unknown = network_of(entry) not in self.costs and not self.source
         return better and unknown and self._least(entry) <= limit
 
     def _nothing(self, rows: Sequence[Row]) -> NothingFitsError | WorkerError:
@@ -307,39 +256,13 @@ class _Search:
             failed = "; ".join(f"{row.id}: {row.reason}" for row in rows if row.status == "failed")
             return WorkerError(f"none of the networks could be measured. {failed}")
         if not over:
-            return NothingFitsError(f"nothing fits {describe(self.budget)}. {_counted(rows)}.")
+            return NothingFitsError(f"nothing fits {describe(self.budget)}. {counted(rows)}.")
         nearest = min(over, key=lambda name: (over[name].ratio, name))
         worst = over[nearest]
-        count = len({_network(e) for e in self.entries} & set(self.costs))
+        count = len({network_of(e) for e in self.entries} & set(self.costs))
         return NothingFitsError(
             f"none of {count} measured networks fits {describe(self.budget)}. The nearest is {nearest}: {worst}. "
             f"{self.ended + '. ' if self.ended else ''}Raise that limit, or measure more.",
             limit=worst.limit,
             nearest=nearest,
         )
-
-
-def _row(entry: Entry, status: str, reason: str, cost: Cost | None, stage: str) -> Row:
-    weights = entry.weights
-    published = {} if weights is None or weights.value is None else {
-        "metric": weights.metric, "value": weights.value, "dataset": weights.dataset, "source": weights.source,
-    }  # fmt: skip
-    return Row(entry.id, status, reason, cost=cost, stage=stage, details={"published": published})
-
-
-def _top1(row: Row) -> float | None:
-    value = row.details.get("published", {}).get("value")
-    return float(value) if value is not None else None
-
-
-def _counted(rows: Sequence[Row]) -> str:
-    """How many were left out for which reason, figures taken out of the reasons."""
-    kinds = Counter(_kind(row.reason) for row in rows if row.cost is None)
-    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-
-
-def _kind(reason: str) -> str:
-    for start in ("licence", "params", "MACs", "size", "download", "its weights are not on this machine"):
-        if reason.startswith(start):
-            return f"by {start}" if start != "its weights are not on this machine" else "without weights here"
-    return f"({reason})"

@@ -83,8 +83,8 @@ def select_command(
     wanted = {**tried, "budget": budget}
     if data is None:
         how = {"costs": costs, "threads": threads, "measure_at_most": measure_at_most}
-        needs = {"validation": validation, "test": test, "plan": plan or None, "output": output}
-        without_data.run(task, wanted, how, needs, json=json)
+        needs = {"validation": validation, "test": test, "output": output}
+        without_data.run(task, wanted, how, needs, plan=plan, json=json)
         return
     without_data.check_task(task, data, measure_at_most)
     if plan:

@@ -31,6 +31,7 @@ def run(
     rest: Mapping[str, Any],
     needs: Mapping[str, Any],
     *,
+    plan: bool,
     json: bool,
 ) -> None:
     """Answer by published figures and measured cost.  needs: options that only data makes sense of."""
@@ -45,9 +46,13 @@ def run(
     from zoo import choose
 
     most = {} if rest["measure_at_most"] is None else {"most": rest["measure_at_most"]}
-    settings = {name: value for name, value in rest.items() if name != "measure_at_most"}
+    if plan:
+        lines = choose.plan_without_data(task, **wanted, threads=rest["threads"], **most)
+        typer.echo("\n".join(lines))
+        return
+    settings = {"costs": rest["costs"], "threads": rest["threads"], **most}
     with tables.progress() as say:
-        found = choose.select_without_data(task, **wanted, **settings, **most, progress=say)
+        found = choose.select_without_data(task, **wanted, **settings, progress=say)
     if json:
         tables.print_json(found.to_dict())
         return
