@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from zoo.calibration import Calibration
     from zoo.cards import Budget, Cost, ImagePreprocess, ModelCard, Recipe, TextPreprocess
     from zoo.catalogue import list_models
-    from zoo.choose import Curve, Selection, Tuning, benchmark, compare, curve, select, tune
+    from zoo.choose import (
+        Curve,
+        Selection,
+        Tuning,
+        benchmark,
+        compare,
+        curve,
+        select,
+        select_without_data,
+        tune,
+    )
     from zoo.errors import ZooError
     from zoo.graph import OnnxModel
     from zoo.mismatch import CheckReport, check
@@ -47,6 +57,7 @@ __all__ = [
     "list_models",
     "load",
     "select",
+    "select_without_data",
     "tune",
     "wrap",
 ]
@@ -56,7 +67,17 @@ _HOMES = {
     "zoo.calibration": ("Calibration",),
     "zoo.cards": ("Budget", "Cost", "ImagePreprocess", "ModelCard", "Recipe", "TextPreprocess"),
     "zoo.catalogue": ("list_models",),
-    "zoo.choose": ("Curve", "Selection", "Tuning", "benchmark", "compare", "curve", "select", "tune"),
+    "zoo.choose": (
+        "Curve",
+        "Selection",
+        "Tuning",
+        "benchmark",
+        "compare",
+        "curve",
+        "select",
+        "select_without_data",
+        "tune",
+    ),
     "zoo.errors": ("ZooError",),
     "zoo.graph": ("OnnxModel",),
     "zoo.mismatch": ("CheckReport", "check"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
@@ -261,9 +262,24 @@ def fingerprint(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+LIMITS: Mapping[str, str] = {
+    "latency_ms": "milliseconds",
+    "size_mb": "MB",
+    "memory_mb": "MB",
+    "macs_g": "10^9 multiply-accumulates",
+    "params_m": "10^6 parameters",
+    "download_mb": "MB",
+}
+"""The limits of a Budget that are numbers, and their units."""
+
+
 @dataclass(frozen=True)
 class Budget:
-    """R_max: None is no limit. latency_ms: the `latency_percentile` (50 or 90) at batch 1; MB: 10^6 bytes."""
+    """R_max: None is no limit. latency_ms: the `latency_percentile` (50 or 90) at batch 1; MB: 10^6 bytes.
+
+    download_mb: of all that is fetched for the choice.  licence: "permissive" (`zoo.catalogue.PERMISSIVE`) or SPDX
+    ids with commas between, of the weights.
+    """
 
     latency_ms: float | None = None
     size_mb: float | None = None
@@ -271,11 +287,15 @@ class Budget:
     macs_g: float | None = None
     params_m: float | None = None
     latency_percentile: int = 50
+    download_mb: float | None = None
+    licence: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("latency_ms", "size_mb", "memory_mb", "macs_g", "params_m"):
+        for name, unit in LIMITS.items():
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+                raise InputError(f"budget {name}={value!r}: a number of {unit}, or None for no limit")
+            if value is not None and not float(value) > 0:
                 raise InputError(f"budget {name}={value}: a limit must be above 0, or None for no limit")
         if self.latency_percentile not in (50, 90):
             raise InputError(f"latency_percentile={self.latency_percentile}: 50 or 90")

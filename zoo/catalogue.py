@@ -151,7 +151,7 @@ def unknown(wanted: Wanted) -> dict[str, int]:
     bounds = wanted.bounds()
     found = entries(replace(wanted, limits={})) if bounds else []
     counts = {name: sum(NUMBERS[name](entry) is None for entry in found) for name in bounds}
-    if wanted.licence and not _licence_matcher(wanted.licence)("unknown"):
+    if wanted.licence and not licence_matcher(wanted.licence)("unknown"):
         found = entries(replace(wanted, limits={}, licence=None))
         counts["licence"] = sum(e.weights is not None and e.weights.licence == "unknown" for e in found)
     return {name: count for name, count in counts.items() if count}
@@ -276,7 +276,7 @@ Test: TypeAlias = tuple[Callable[[str], bool], str]
 def _weights_tests(wanted: Wanted) -> list[Test]:
     tag = wanted.pattern.partition("@")[2]
     tests = [(_matcher(tag), "tag")] if tag else []
-    tests += [(_licence_matcher(wanted.licence), "licence")] if wanted.licence else []
+    tests += [(licence_matcher(wanted.licence), "licence")] if wanted.licence else []
     return tests + ([(_matcher(wanted.dataset), "dataset")] if wanted.dataset else [])
 
 
@@ -304,10 +304,28 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
     return lambda text: compiled.match(text.lower()) is not None
 
 
-def _licence_matcher(pattern: str) -> Callable[[str], bool]:
+def licence_matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether a licence, as a card states it, is one of those that a text names (see `check_licence`)."""
     words = [word.strip().lower() for word in pattern.split(",")]
     allowed = PERMISSIVE if PERMISSIVE_WORD in words else frozenset[str]()
     named = _matcher(
         ",".join(word for word in words if word != PERMISSIVE_WORD) or "no licence is called that"
     )
     return lambda text: text.lower() in allowed or named(text)
+
+
+def check_licence(pattern: str) -> None:
+    """Raise InputError, with near names, where a text names a licence that neither SPDX's permissive ones nor any card
+    knows: it would leave out every model, and say nothing.
+    """
+    stated = {w.licence for f in registry.frameworks() for card in registry.cards(f) for w in card.weights}
+    known = {PERMISSIVE_WORD, *PERMISSIVE, *(licence.lower() for licence in stated)}
+    words = [word.strip().lower() for word in pattern.split(",")]
+    for word in words:
+        if any(mark in word for mark in "*?[") or word in known:
+            continue
+        near = registry.near(word, known)
+        guess = f" Did you mean {', '.join(near)}?" if near else ""
+        raise InputError(
+            f"no licence {word!r} is known.{guess} Write {PERMISSIVE_WORD}, or SPDX ids such as apache-2.0,mit"
+        )

@@ -25,15 +25,24 @@ from zoo.errors import InputError
         ("1e9", "G", 1.0),
         ("10M", "M", 10.0),
         ("10000000", "M", 10.0),
+        ("10min", "s", 600.0),
+        ("1.5h", "s", 5400.0),
+        ("90", "s", 90.0),
     ],
 )
 def test_units(text: str, unit: str, value: float) -> None:
     assert parse_limit(text, unit) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["20 parsecs", "", "fast", "-5ms", "5 MS ms", "ms"])
+@pytest.mark.parametrize("text", ["20 parsecs", "", "fast", "5 MS ms", "ms"])
 def test_what_is_no_limit_names_the_units(text: str) -> None:
     with pytest.raises(InputError, match="us, ms, s"):
+        parse_limit(text, "ms")
+
+
+@pytest.mark.parametrize("text", ["0", "0ms", "-5ms", "-0.0s", "1e-400ms"])
+def test_a_limit_of_nothing_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="must be above 0"):
         parse_limit(text, "ms")
 
 
@@ -65,6 +74,7 @@ def test_p90_is_held_against_p90() -> None:
 
 def test_describe() -> None:
     assert describe(Budget()) == "no limit"
+    assert describe(Budget(download_mb=500, licence="mit")) == "download <= 500 MB, licence mit"
     assert describe(Budget(latency_ms=5, size_mb=80)) == "latency p50 <= 5 ms, size <= 80 MB"
 
 

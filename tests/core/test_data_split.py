@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from zoo.data import Dataset, epoch_order, folds, split
+from zoo.data.split import split_indices
 from zoo.errors import DataError, InputError
 
 
@@ -123,3 +124,50 @@ def test_fingerprint_of_neighbouring_texts_is_not_ambiguous() -> None:
     targets = np.array([0, 1])
     a, b = (Dataset("text", texts, targets, ("x", "y")) for texts in (["ab", "c"], ["a", "bc"]))
     assert a.fingerprint() != b.fingerprint()
+
+
+def grouped(seed: int) -> tuple[Dataset, np.ndarray]:
+    """120 examples of three classes; some are copies of one another, up to six times."""
+    rng = np.random.default_rng(seed)
+    data = made([60, 40, 20])
+    groups = np.arange(len(data))
+    for target in range(3):
+        members = rng.permutation(np.flatnonzero(data.targets == target))
+        groups[members[:6]] = members[0]
+        groups[members[6:8]] = members[6]
+    return data, groups
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_examples_are_never_parted(seed: int) -> None:
+    data, groups = grouped(seed)
+    rest, part = split_indices(data, 0.2, seed=seed, groups=groups)
+    assert not set(groups[rest]) & set(groups[part])
+    assert sorted([*rest, *part]) == list(range(120))
+    assert np.abs(np.bincount(data.targets[part]) - [12, 8, 4]).max() <= 3, "still stratified"
+
+    parts = folds(data.targets, 5, seed=seed, groups=groups)
+    assert sorted(np.concatenate([held for _, held in parts])) == list(range(120))
+    for fitted, held in parts:
+        assert not set(groups[fitted]) & set(groups[held])
+        assert np.abs(np.bincount(data.targets[held]) - [12, 8, 4]).max() <= 3
+
+
+def test_groups_of_one_example_change_nothing() -> None:
+    data = made([30, 13])
+    alone = np.arange(43)[::-1].copy()
+    for one, other in zip(split(data, 0.3, seed=4), split(data, 0.3, seed=4, groups=alone), strict=True):
+        assert list(one.inputs) == list(other.inputs)
+    for one, other in zip(
+        folds(data.targets, 3, seed=4), folds(data.targets, 3, seed=4, groups=alone), strict=True
+    ):
+        assert np.array_equal(one[1], other[1])
+
+
+def test_a_class_of_copies_cannot_be_split() -> None:
+    data = made([10, 5])
+    groups = np.where(data.targets == 1, 99, np.arange(15))
+    with pytest.raises(DataError, match="'b' with one example only, all others being copies of it"):
+        split(data, 0.2, seed=0, groups=groups)
+    with pytest.raises(DataError, match="with one example only, all others being copies"):
+        folds(data.targets, 3, seed=0, groups=groups)

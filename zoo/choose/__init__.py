@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from zoo.choose.tuner import tune as tune
     from zoo.choose.tuning import TUNING_COLUMNS as TUNING_COLUMNS
     from zoo.choose.tuning import Tuning as Tuning
+    from zoo.choose.without_data import plan_without_data as plan_without_data
+    from zoo.choose.without_data import select_without_data as select_without_data
 
 _WHERE = {
     "benchmark": "bench",
@@ -55,6 +57,8 @@ _WHERE = {
     "tune": "tuner",
     "TUNING_COLUMNS": "tuning",
     "Tuning": "tuning",
+    "plan_without_data": "without_data",
+    "select_without_data": "without_data",
 }
 __all__ = list(_WHERE)
 

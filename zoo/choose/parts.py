@@ -10,9 +10,11 @@ import numpy as np
 
 from zoo.cards import TextPreprocess
 from zoo.choose.evidence import Splits
-from zoo.data import Dataset, find_parts, open_data, split, token_lengths
+from zoo.choose.leaks import without_leaks
+from zoo.data import Dataset, find_parts, open_data, token_lengths
 from zoo.data import folds as make_folds
 from zoo.data.sources import OnError
+from zoo.data.split import split_indices
 from zoo.engine import Array
 from zoo.errors import DataError
 
@@ -28,10 +30,22 @@ class Judged:
     splits: Splits
 
     @classmethod
-    def of(cls, train: Dataset, validation: Dataset | None, *, folds: int, seed: int) -> Judged:
-        """Cross-validation over `train`, or fitted on `train` and judged on `validation`."""
+    def of(
+        cls,
+        train: Dataset,
+        validation: Dataset | None,
+        *,
+        folds: int,
+        seed: int,
+        groups: Array | None = None,
+    ) -> Judged:
+        """Cross-validation over `train`, or fitted on `train` and judged on `validation`.
+
+        groups: int64 [len(train)], equal inputs, which no split parts.
+        """
         if validation is None:
-            return cls(train.inputs, train.targets, make_folds(train.targets, folds, seed=seed))
+            splits = make_folds(train.targets, folds, seed=seed, groups=groups)
+            return cls(train.inputs, train.targets, splits)
         both = np.arange(len(train) + len(validation))
         inputs = [*train.inputs, *validation.inputs]
         targets = np.concatenate([train.targets, validation.targets])
@@ -41,12 +55,17 @@ class Judged:
 @dataclass(frozen=True)
 class Parts:
     """train: where probes are fitted; validation: where they are judged, or None for cross-validation;
-    test: looked at once, by the model that ships.
+    test: looked at once, by the model that ships. No input is in two of them.
+
+    groups: int64 [len(train)], equal inputs have one number (`zoo.choose.leaks`).  notes: what was found equal, and
+    what was done about it, a line each.
     """
 
     train: Dataset
     validation: Dataset | None
     test: Dataset
+    groups: Array
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,26 +86,36 @@ def open_parts(
 ) -> Parts:
     """Open what is given; without a test part a stratified fifth of the training data is held out, seeded.
 
-    Data that comes in parts brings its own validation and test part, unless others are given.
+    Data that comes in parts brings its own validation and test part, unless others are given. What is in two parts
+    stays where it is judged on, and equal examples are never parted (`zoo.choose.leaks`).
     """
     given = find_parts(data)
     train = options.open(given.to_train())
     validation = given.validation if validation is None else find_parts(validation).to_judge("validation")
     test = given.test if test is None else find_parts(test).to_judge("test")
     checked = None if validation is None else options.open(validation, train.classes)
-    if test is not None:
-        held = options.open(test, train.classes)
-    else:
-        train, held = split(train, TEST_FRACTION, seed=seed)
-    least = folds if checked is None else 4  # the probe's strength is chosen on a quarter
-    fewest = int(np.bincount(train.targets, minlength=len(train.classes)).min())
-    if fewest < least:
-        name = train.classes[int(np.bincount(train.targets, minlength=len(train.classes)).argmin())]
-        raise DataError(
-            f"class {name!r} has {fewest} training examples, too few for {least} folds "
-            "(a fifth of the data is held out as the test part): add examples, or lower folds"
-        )
-    return Parts(train, checked, held)
+    held = None if test is None else options.open(test, train.classes)
+    clean = without_leaks(train, checked, held)
+    train, groups, held = clean.train, clean.groups, clean.test
+    if held is None:
+        rest, part = split_indices(train, TEST_FRACTION, seed=seed, groups=groups)
+        train, groups, held = train.subset(rest), groups[rest], train.subset(part)
+    _enough(train, groups, folds if checked is None else 4)  # the probe's strength is chosen on a quarter
+    return Parts(train, clean.validation, held, groups, clean.notes)
+
+
+def _enough(train: Dataset, groups: Array, least: int) -> None:
+    """Raise DataError where a class has fewer training examples than folds, copies counting once."""
+    firsts = np.unique(groups, return_index=True)[1]
+    counts = np.bincount(train.targets[firsts], minlength=len(train.classes))
+    if (fewest := int(counts.min())) >= least:
+        return
+    name = train.classes[int(counts.argmin())]
+    copies = " that are no copies of others" if len(firsts) < len(train) else ""
+    raise DataError(
+        f"class {name!r} has {fewest} training examples{copies}, too few for {least} folds "
+        "(a fifth of the data is held out as the test part): add examples, or lower folds"
+    )
 
 
 def open_judged(data: Any, options: DataOptions) -> tuple[Dataset, Dataset | None]:

@@ -21,6 +21,7 @@ from zoo.cards import Budget, fingerprint
 from zoo.choose import journal as journals
 from zoo.choose.artefacts import Artefact, Features
 from zoo.choose.candidates import Family, expand, make_spread
+from zoo.choose.catalogue_limits import check_limits, sift
 from zoo.choose.costing import Costing
 from zoo.choose.device import Source, device_costs
 from zoo.choose.evidence import Evidence
@@ -39,6 +40,7 @@ from zoo.choose.stages.graphs import CATALOGUE, STATIC, make_graphs
 from zoo.choose.stages.probe import PROBE, probed
 from zoo.choose.stages.ship import SHIPPED, Finalists, shipped
 from zoo.choose.stages.state import State, Wanted
+from zoo.choose.whereabouts import networked
 from zoo.data.sources import OnError
 from zoo.errors import InputError, ZooError
 
@@ -64,6 +66,7 @@ def select(
     seed: int = 0,
     threads: int | None = None,
     fresh: bool = False,
+    offline: bool = False,
     text: str | None = None,
     label: str | None = None,
     on_error: OnError = "fail",
@@ -76,18 +79,21 @@ def select(
     candidates: ids, globs, `,depth=all`, or a file of these; None: the catalogue's of the task.  precisions, sizes: in
     which those are tried that name none.  within_s: for all of it; the few that may still win are fine-tuned then.
     costs: another device's (`zoo bench --json` there), in the place of measuring here.  fresh: as in `zoo.benchmark`.
+    offline: fetch nothing; candidates whose weights are not here leave, and the default ones are those that are.
     out: a folder for what ships, tables and the journal; refused where it is not empty, unless `resume` goes on with
     the run in it or `force` begins anew.  tolerance: the largest gap in accuracy that can be a tie.
     Raises DataError, InputError, NothingFitsError (with the limit that binds and what loosening it buys).
     """
+    check_limits(budget, offline=offline)
     folder, reading = _folder(out, resume=resume, force=force), DataOptions(text, label, on_error)
-    parts = open_parts(data, validation, test, options=reading, folds=folds, seed=seed)
-    spread = make_spread(precisions, sizes, parts.train.kind)
-    named = None if candidates is None else tuple(candidates)
-    wanted = Wanted(named, spread, tolerance, folds, seed, _within(within_s))
-    given = None if costs is None else device_costs(costs)
-    costing = Costing(threads, fresh, given, progress or (lambda message: None))
-    return _opened(_Asked(parts, budget, wanted, costing, folder), resume=resume, force=force)
+    with networked(not offline):
+        parts = open_parts(data, validation, test, options=reading, folds=folds, seed=seed)
+        spread = make_spread(precisions, sizes, parts.train.kind)
+        named = None if candidates is None else tuple(candidates)
+        wanted = Wanted(named, spread, tolerance, folds, seed, _within(within_s), offline)
+        given = None if costs is None else device_costs(costs)
+        costing = Costing(threads, fresh, given, progress or (lambda message: None))
+        return _opened(_Asked(parts, budget, wanted, costing, folder), resume=resume, force=force)
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,7 @@ def _question(asked: _Asked) -> dict[str, Any]:
         "precisions": list(wanted.spread.precisions),
         "sizes": list(wanted.spread.sizes),
         "within seconds": wanted.within_s,
+        "offline": wanted.offline,
         "tolerance": wanted.tolerance,
         "folds": wanted.folds,
         "seed": wanted.seed,
@@ -176,7 +183,8 @@ def _workplace(folder: Path | None, *, anew: bool) -> Iterator[Path]:
 
 def _state(asked: _Asked, journal: Journal, work: Path) -> State:
     wanted, source = asked.wanted, asked.parts.train.source
-    settings = {"tolerance": wanted.tolerance, "folds": wanted.folds, "seed": wanted.seed, "source": source}
+    settings: dict[str, Any] = {"tolerance": wanted.tolerance, "folds": wanted.folds, "seed": wanted.seed}
+    settings |= {"source": source, "offline": wanted.offline, "notes": list(asked.parts.notes)}
     results, costing = Results.of(None if asked.folder is None else work), asked.costing
     return State(
         asked.parts, asked.budget, wanted, asked.folder, work, costing, journal, results, settings, costing.say
@@ -205,10 +213,13 @@ def _go(state: State) -> Selection:
 
 def _named(state: State) -> tuple[list[Family], list[tuple[str, ZooError]]]:
     started = time.monotonic()
-    families, lost = expand(state.wanted.candidates, state.parts.train.kind, state.wanted.spread)
+    wanted, kind = state.wanted, state.parts.train.kind
+    families, lost = expand(wanted.candidates, kind, wanted.spread, offline=wanted.offline)
+    sifted = sift(families, state.budget, offline=wanted.offline)
+    state.rows |= {row.id: dataclasses.replace(row, stage=CATALOGUE) for row in sifted.rows}
     state.spend(CATALOGUE, time.monotonic() - started)
-    state.charge(CATALOGUE, len(families) + len(lost), len(families))
-    return families, lost
+    state.charge(CATALOGUE, len(families) + len(lost), len(sifted.kept))
+    return list(sifted.kept), lost
 
 
 def _static(

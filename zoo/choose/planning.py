@@ -1,86 +1,209 @@
-"""`zoo select --plan`: what would be downloaded and about how long it takes, before anything is done."""
+"""`zoo select --plan`: what would be downloaded, what it takes on the disk, about how long; nothing is done.
+
+Seconds are rough. What this machine's record knows is taken from it: how fast it computes, which candidates were
+measured, which graphs are exported; the rest are rates of a 2-core machine from benchmarks/RESULTS.md. How long a
+download takes is not guessed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from zoo import registry
-from zoo.cards import ModelCard
+from zoo.cards import Budget, ModelCard
 from zoo.choose.candidates import Family, expand
+from zoo.choose.catalogue_limits import check_limits, members, sift
+from zoo.choose.pace import Pace, bare
 from zoo.choose.parts import DataOptions
+from zoo.choose.requests import known
+from zoo.choose.whereabouts import FLOAT32_BYTES, whereabouts
 from zoo.data import Dataset, find_parts
 from zoo.data.sources import OnError
-from zoo.packaged import packaged
-from zoo.weights import mirrored
+from zoo.files import cache_dir
 
-# Rough rates of a 2-core machine, from benchmarks/RESULTS.md; the plan says that they are rough.
 EXPORT_S = {"torch": 10.0, "hf": 10.0, "tf": 20.0}
-MEASURE_S, PROBE_S, GMACS_PER_S, TOKENS_PER_WORD = 1.0, 0.5, 50.0, 1.4
+OTHER_EXPORT_S, CACHED_S = 15.0, 0.2
+MEASURE_S, PROBE_S, SHIP_S, TOKENS_PER_WORD = 1.5, 0.5, 5.0, 1.4
+BATCHED = 0.5
+"""A pass over the data runs batches, which take about half as long an example as batch 1 does."""
+STAGES = ("export", "measure", "probe", "ship")
+SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Step:
-    """One network of the plan: how many candidates it gives, its weights, seconds to expect."""
+    """One network of the plan: how many candidates it gives, where its weights are, what it costs to try them.
+
+    download_mb: None where nobody states the size.  disk_mb: beside the download, of its graphs.
+    seconds: by stage, to expect.
+    """
 
     name: str
     candidates: int
     weights: str
-    download_mb: float
-    seconds: float
+    download_mb: float | None
+    disk_mb: float
+    seconds: Mapping[str, float]
+    exported: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `zoo.select` with the same arguments would do."""
+    """What `zoo.select` with the same arguments would do.
+
+    lost: names that lead nowhere, with the reason.  left_out: ids that leave before anything is loaded, likewise.
+    free_mb: on the disk of the cache.  notes: what the estimates rest on.
+    """
 
     steps: tuple[Step, ...]
     examples: int
     lost: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    free_mb: float = 0.0
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def download_mb(self) -> float:
+        """As far as it is known."""
+        return sum(step.download_mb or 0.0 for step in self.steps)
+
+    @property
+    def disk_mb(self) -> float:
+        """The downloads, the graphs in the cache while they are new, and one copy that ships."""
+        largest = max((step.disk_mb / max(1, step.candidates) for step in self.steps), default=0.0)
+        return self.download_mb + sum(step.disk_mb for step in self.steps) + largest
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """To expect, by stage."""
+        found = {stage: sum(step.seconds.get(stage, 0.0) for step in self.steps) for stage in STAGES[:-1]}
+        return {**found, "ship": SHIP_S if self.steps else 0.0}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON."""
+        totals = {"download_mb": self.download_mb, "disk_mb": self.disk_mb, "seconds": self.seconds}
+        return {**asdict(self), **totals}
 
     def lines(self) -> list[str]:
         """The plan for a person, a line each."""
-        found = [
-            f"{step.name}: {step.candidates} candidate(s), {step.weights}"
-            + (f" (about {step.download_mb:.0f} MB)" if step.download_mb else "")
-            + f", about {step.seconds:.0f} s"
-            for step in self.steps
-        ]
+        found = [_line(step) for step in self.steps]
         found += [f"{name}: {reason}" for name, reason in self.lost]
-        total = sum(step.seconds for step in self.steps)
-        download = sum(step.download_mb for step in self.steps)
-        return [
-            *found,
+        reasons = Counter(reason for _, reason in self.left_out)
+        found += [f"left out: {name}: {reason}" for name, reason in self.left_out[:SHOWN]]
+        if len(self.left_out) > SHOWN:
+            found.append(
+                f"left out: {len(self.left_out) - SHOWN} more, for {len(reasons)} reasons (--json has all)"
+            )
+        stages = ", ".join(f"{stage} {value:.0f} s" for stage, value in self.seconds.items())
+        unknown = sum(step.download_mb is None for step in self.steps)
+        more = f" and {unknown} of unknown size" if unknown else ""
+        total = sum(self.seconds.values())
+        found.append(
             f"In all: {sum(s.candidates for s in self.steps)} candidates on {self.examples} examples, up to "
-            f"{download:.0f} MB to download, about {total:.0f} s on 2 cores (a rough estimate).",
-        ]
+            f"{self.download_mb:.0f} MB{more} to download, up to {self.disk_mb:.0f} MB of disk ({self.free_mb:.0f} MB "
+            f"are free), about {total:.0f} s without the download ({stages})."
+        )
+        return [*found, *self.notes]
+
+
+def _line(step: Step) -> str:
+    size = "" if not step.download_mb else f" (about {step.download_mb:.0f} MB)"
+    size = " (of unknown size)" if step.download_mb is None else size
+    graph = ", its graph is in the cache" if step.exported else ""
+    total = sum(step.seconds.values())
+    return f"{step.name}: {step.candidates} candidate(s), {step.weights}{size}{graph}, about {total:.0f} s"
 
 
 def plan(
     data: Any,
     *,
     candidates: Sequence[str] | None = None,
+    budget: Budget = Budget(),  # noqa: B008 - frozen
+    offline: bool = False,
     text: str | None = None,
     label: str | None = None,
     on_error: OnError = "fail",
 ) -> Plan:
-    """Read the data and the catalogue, load nothing, download nothing."""
+    """Read the data and the catalogue, load nothing, download nothing. Raises what `zoo.select` raises before that."""
+    check_limits(budget, offline=offline)
     dataset = DataOptions(text, label, on_error).open(find_parts(data).to_train())
-    families, lost = expand(candidates, dataset.kind)
-    steps = tuple(_step(family, dataset) for family in families)
-    return Plan(steps, len(dataset), tuple((name, str(error)) for name, error in lost))
+    families, lost = expand(candidates, dataset.kind, offline=offline)
+    sifted = sift(families, budget, offline=offline)
+    pace = Pace.here()
+    steps = tuple(_step(family, dataset, pace) for family in sifted.kept)
+    return Plan(
+        steps=steps,
+        examples=len(dataset),
+        lost=tuple((name, str(error)) for name, error in lost),
+        left_out=tuple((row.id, row.reason) for row in sifted.rows),
+        free_mb=_free_mb(),
+        notes=(_basis(pace),),
+    )
 
 
-def _step(family: Family, data: Dataset) -> Step:
+def _basis(pace: Pace) -> str:
+    if not pace.known:
+        return "Nothing was measured on this machine yet: seconds are those of another one with 2 cores, and rough."
+    return (
+        f"Seconds are rough; how fast this machine computes is known from its record ({len(pace.p50_ms)} models), how "
+        "long exports take is not."
+    )
+
+
+def _free_mb() -> float:
+    folder = cache_dir().absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / 1e6
+
+
+def _step(family: Family, data: Dataset, pace: Pace) -> Step:
     card = registry.card(family.id)
-    count = 1 if family.depths is None else len(family.depths or (card.depths if card else ())) or 1
-    macs = (card.macs_g if card and card.macs_g else 1.0) * _share(data, card)
-    seconds = EXPORT_S.get(family.id.framework, 15.0) + count * (MEASURE_S + PROBE_S)
-    weights, download = _weights(family)
-    return Step(str(family.id), count, weights, download, seconds + len(data) * macs / GMACS_PER_S)
+    names = members(family)
+    count = len(names)
+    place = whereabouts(family.id)
+    exported = known(family.id.framework, _export_arguments(family, len(data.classes)))
+    new = [name for name in names if not (exported and bare(name) in pace.p50_ms)]
+    export_s = CACHED_S if exported else EXPORT_S.get(family.id.framework, OTHER_EXPORT_S)
+    seconds = {
+        "export": export_s,
+        "measure": len(new) * MEASURE_S,
+        "probe": count * PROBE_S + len(data) * BATCHED * _example_ms(family, card, data, pace) / 1e3,
+    }
+    graphs = (
+        (1 if family.depths is None else 1 + count) * FLOAT32_BYTES * (card.params or 0) / 1e6
+        if card
+        else 0.0
+    )
+    return Step(
+        name=str(family.id),
+        candidates=count,
+        weights=place.said,
+        download_mb=place.download_mb,
+        disk_mb=0.0 if exported and family.depths is None else graphs,
+        seconds=seconds,
+        exported=exported,
+    )
+
+
+def _export_arguments(family: Family, classes: int) -> dict[str, Any]:
+    """What `zoo.choose.artefacts.export_families` asks for, by which the answer is kept."""
+    depths = None if family.depths is None else list(family.depths)
+    return {"model": family.source, "depths": depths, "num_classes": classes}
+
+
+def _example_ms(family: Family, card: ModelCard | None, data: Dataset, pace: Pace) -> float:
+    """One example through the network at batch 1: as measured, or by its MACs."""
+    measured = pace.p50_ms.get(bare(str(family.id)))
+    if measured is not None and data.kind == "image":
+        return measured
+    return pace.expected_ms((card.macs_g if card and card.macs_g else 1.0) * _share(data, card))
 
 
 def _share(data: Dataset, card: ModelCard | None) -> float:
@@ -89,20 +212,3 @@ def _share(data: Dataset, card: ModelCard | None) -> float:
         return 1.0
     words = float(np.median([len(str(text).split()) for text in data.inputs]))
     return min(1.0, (TOKENS_PER_WORD * words + 2) / card.size)
-
-
-def _weights(family: Family) -> tuple[str, float]:
-    """Where the weights would come from, and the MB to download."""
-    model = family.id
-    if model.weights == "none":
-        return "random weights", 0.0
-    if registry.is_local(model.name) or registry.is_local(model.weights):
-        return "local weights", 0.0
-    if packaged(model.name) is not None:
-        return "weights from an installed package", 0.0
-    card, weights = registry.card(model), registry.weights_card(model)
-    file = weights.file if weights else None
-    if file and mirrored(file) is not None:
-        return f"{file} from the mirror", 0.0
-    size = weights.bytes / 1e6 if weights and weights.bytes else 4e-6 * (card.params or 0) if card else 0.0
-    return f"to download unless cached: {file or model.name}", size

@@ -85,6 +85,16 @@ def answer(framework: str, arguments: Mapping[str, Any]) -> dict[str, Any] | Non
     return None
 
 
+def known(framework: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether `answer` would answer, so that nothing is loaded; nothing is written."""
+    for record in (cache_dir() / cache.GRAPHS).glob(f"*.{key(framework, arguments)}.json"):
+        graph = record.with_name(f"{record.name.partition('.')[0]}.onnx")
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            if graph.is_file() and _holds(json.loads(record.read_text(encoding="utf-8"))):
+                return True
+    return False
+
+
 def _holds(stored: Mapping[str, Any]) -> bool:
     found = stored["reads"]
     offline = any(os.environ.get(name, "").upper() in ("1", "TRUE", "YES", "ON") for name in OFFLINE)

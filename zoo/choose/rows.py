@@ -17,7 +17,8 @@ COLUMNS = ("candidate", "accuracy", "95 %", "p50 ms", "size MB", "memory MB", "M
 @dataclass(frozen=True)
 class Row:
     """A candidate's end: status is "chosen", "tied", "within", "over budget", "unreachable", "failed",
-    "baseline" or "measured"; accuracy is cross-validated on the training part, its interval Wilson's 95 %.
+    "baseline" or "measured", and "left out" before anything of it was loaded; accuracy is cross-validated on the
+    training part, its interval Wilson's 95 %.
     stage: one of STAGES, where it ended; "" where there are none.  details: JSON, each of these optional: "card",
     "confusion", "curve", "errors", "scores", "fine_tuned".
     """

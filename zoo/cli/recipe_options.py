@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Literal
 
 import typer
 
 from zoo.cards import Recipe
+from zoo.cli.merged import merged
 from zoo.cli.options import Seed
 from zoo.errors import InputError
 
@@ -110,26 +108,5 @@ def _class_weights(text: str | None) -> Literal["balanced"] | tuple[float, ...] 
         ) from error
 
 
-def with_recipe(command: Callable[..., None]) -> Callable[..., None]:
-    """Give the command the options of `read_recipe` in the place of its parameter `recipe`.
-
-    Options that the command has itself (its own default for epochs, say) are its own.
-    """
-    hints = get_type_hints(command, include_extras=True)
-    own = dict(inspect.signature(command).parameters)
-    del own["recipe"]
-    made = get_type_hints(read_recipe, include_extras=True)
-    added = {k: p for k, p in inspect.signature(read_recipe).parameters.items() if k not in own}
-    typed = [p.replace(annotation=hints[k]) for k, p in own.items()]
-    typed += [p.replace(annotation=made[k]) for k, p in added.items()]
-
-    @functools.wraps(command)
-    def filled(**given: Any) -> None:
-        recipe = read_recipe(**{k: given[k] for k in inspect.signature(read_recipe).parameters if k in given})
-        command(recipe=recipe, **{k: value for k, value in given.items() if k in own})
-
-    del filled.__wrapped__  # inspect and typer would look through to the command's own parameters
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    filled.__signature__ = inspect.Signature([p.replace(kind=keyword) for p in typed])  # type: ignore[attr-defined]
-    filled.__annotations__ = {p.name: p.annotation for p in typed}
-    return filled
+with_recipe = merged("recipe", read_recipe)
+"""Gives a command the options of `read_recipe` in the place of its parameter `recipe`."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import typer
 
 from zoo.cards import Budget
-from zoo.cli import tables
+from zoo.cli import tables, without_data
+from zoo.cli.budget_options import with_budget
 from zoo.cli.costs import print_rows
+from zoo.cli.merged import merged
 from zoo.cli.options import (
     DATA_HELP,
     AsJson,
@@ -25,17 +27,12 @@ from zoo.cli.options import (
 )
 from zoo.cli.tuning import words
 
-LIMITS = (("latency_ms", "ms"), ("size_mb", "MB"), ("memory_mb", "MB"), ("macs_g", "G"), ("params_m", "M"))
-
-
-Precisions: TypeAlias = Annotated[str, typer.Option(help="Some of fp32,fp16,int8-static,int8-dynamic.")]
-Sizes: TypeAlias = Annotated[
-    str | None, typer.Option(help="Pixels a side, such as 160,224 (default: each model's).")
-]
-Within: TypeAlias = Annotated[
-    str | None, typer.Option(help="Time for all of it, such as 10min: the best few are fine-tuned then.")
-]
-Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
+CANDIDATE_HELP = "ID, pattern, hf:FOLDER of models, or ID,depth=all; repeat."
+TASK_HELP = "Without DATA: image-classification, by published figures and measured cost."
+SIZE_HELP = "Pixels a side, such as 160,224 (default: each model's)."
+WITHIN_HELP = "Time for all of it, such as 10min: the best few are fine-tuned then."
+AT_MOST_HELP = "Without DATA: networks to measure."
+Data = Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -43,52 +40,23 @@ def register(app: typer.Typer) -> None:
     app.command("select")(select_command)
 
 
-def select_command(
-    data: Annotated[str, typer.Argument(help=DATA_HELP)],
-    validation: Annotated[str | None, typer.Option(help="Choose on this, not by cross-validation.")] = None,
-    test: Annotated[str | None, typer.Option(help="Judge the pick on this, not on a part kept back.")] = None,
-    max_latency: Annotated[str | None, typer.Option(help="Such as 5ms.")] = None,
-    max_size: Annotated[str | None, typer.Option(help="Of the file, such as 80MB.")] = None,
-    max_memory: Annotated[str | None, typer.Option(help="At its peak, such as 300MB.")] = None,
-    max_macs: Annotated[str | None, typer.Option(help="Of one input, such as 1G.")] = None,
-    max_params: Annotated[str | None, typer.Option(help="Such as 10M.")] = None,
-    latency_percentile: Annotated[int, typer.Option(help="50 or 90.")] = 50,
-    candidate: Annotated[list[str] | None, typer.Option(help="ID, pattern or ID,depth=all; repeat.")] = None,
+def read_candidates(
+    *,
+    candidate: Annotated[list[str] | None, typer.Option(help=CANDIDATE_HELP)] = None,
     candidates: Annotated[str | None, typer.Option(help="IDs with commas, or a file, one a line.")] = None,
-    precision: Precisions = "fp32",
-    size: Sizes = None,
-    within: Within = None,
-    tolerance: Annotated[float, typer.Option(help="Largest gap in accuracy that may be a tie.")] = 0.01,
-    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
-    seed: Seed = 0,
-    threads: Threads = None,
-    costs: CostsFile = None,
-    fresh: Fresh = False,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    on_error: OnErrorOption = OnError.FAIL,
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be done.")] = False,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for what ships.")] = None,
-    resume: Resume = False,
-    force: Annotated[bool, typer.Option("--force", help="Write over what is in the folder.")] = False,
-    json: AsJson = False,
-) -> None:
-    """The best model within the budget, measured; every candidate in the table with figures or a reason."""
-    limits = (max_latency, max_size, max_memory, max_macs, max_params)
-    reading: dict[str, Any] = {"text": text_column, "label": label_column, "on_error": on_error.value}
-    reading["candidates"] = names(candidate, candidates)
-    limit, spread = budget(limits, latency_percentile), spread_over(precision, size, within)
-    if plan:
-        _plan(data, reading)
-        return
-    rest = {"budget": limit, "out": output, "resume": resume, "force": force, "tolerance": tolerance}
-    rest |= {"folds": folds, "costs": costs, "fresh": fresh, **spread}
-    settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest, **reading}
-    _select(data, settings, json=json)
+    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
+) -> dict[str, Any]:
+    """What is tried, as `zoo.select` takes it."""
+    return {"candidates": names(candidate, candidates), "offline": offline}
 
 
-def spread_over(precision: str, size: str | None, within: str | None) -> dict[str, Any]:
-    """Precisions, sizes and the time, as `zoo.select` takes them. Raises InputError."""
+def read_spread(
+    *,
+    precision: Annotated[str, typer.Option(help="Some of fp32,fp16,int8-static,int8-dynamic.")] = "fp32",
+    size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
+    within: Annotated[str | None, typer.Option(help=WITHIN_HELP)] = None,
+) -> dict[str, Any]:
+    """In what forms candidates are tried, and for how long, as `zoo.select` takes it. Raises InputError."""
     from zoo.choose import parse_limit
 
     return {
@@ -98,16 +66,64 @@ def spread_over(precision: str, size: str | None, within: str | None) -> dict[st
     }
 
 
-def budget(limits: tuple[str | None, ...], percentile: int) -> Budget:
-    """The limits in the order of LIMITS, as people write them. Raises InputError naming the units."""
-    from zoo.choose import parse_limit
+def read_reading(
+    *,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    on_error: OnErrorOption = OnError.FAIL,
+) -> dict[str, Any]:
+    """How data is read, as `zoo.select` takes it."""
+    return {"text": text_column, "label": label_column, "on_error": on_error.value}
 
-    values = {
-        name: parse_limit(text, unit=unit)
-        for (name, unit), text in zip(LIMITS, limits, strict=True)
-        if text is not None
+
+@with_budget
+@merged("tried", read_candidates)
+@merged("spread", read_spread)
+@merged("reading", read_reading)
+def select_command(
+    budget: Budget,
+    tried: dict[str, Any],
+    spread: dict[str, Any],
+    reading: dict[str, Any],
+    data: Data = None,
+    task: Annotated[str | None, typer.Option(help=TASK_HELP)] = None,
+    validation: Annotated[str | None, typer.Option(help="Choose on this, not by cross-validation.")] = None,
+    test: Annotated[str | None, typer.Option(help="Judge the pick on this, not on a part kept back.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest gap in accuracy that may be a tie.")] = 0.01,
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
+    seed: Seed = 0,
+    threads: Threads = None,
+    costs: CostsFile = None,
+    fresh: Fresh = False,
+    measure_at_most: Annotated[int | None, typer.Option(min=1, help=AT_MOST_HELP)] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be done.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for what ships.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over what is in the folder.")] = False,
+    json: AsJson = False,
+) -> None:
+    """The best model within the budget, measured; every candidate in the table with figures or a reason."""
+    wanted = {**tried, "budget": budget}
+    if data is None:
+        how = {"costs": costs, "threads": threads, "measure_at_most": measure_at_most}
+        needs = {"validation": validation, "test": test, "output": output}
+        without_data.run(task, wanted, how, needs, plan=plan, json=json)
+        return
+    without_data.check_task(task, data, measure_at_most)
+    if plan:
+        _plan(data, {**wanted, **reading}, json=json)
+        return
+    rest = {
+        "out": output,
+        "resume": resume,
+        "force": force,
+        "tolerance": tolerance,
+        "folds": folds,
+        "costs": costs,
+        "fresh": fresh,
     }
-    return Budget(**values, latency_percentile=percentile)
+    settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest}
+    _select(data, {**settings, **wanted, **spread, **reading}, json=json)
 
 
 def names(each: list[str] | None, together: str | None) -> list[str] | None:
@@ -135,8 +151,12 @@ def _select(data: str, settings: dict[str, Any], *, json: bool) -> None:
         typer.echo(f"\nWritten to {selection.folder}. Next:\n  {selection.next_command}")
 
 
-def _plan(data: str, reading: dict[str, Any]) -> None:
+def _plan(data: str, wanted: dict[str, Any], *, json: bool) -> None:
     from zoo import choose
 
-    for line in choose.plan(data, **reading).lines():
+    found = choose.plan(data, **wanted)
+    if json:
+        tables.print_json(found.to_dict())
+        return
+    for line in found.lines():
         typer.echo(line)

@@ -25,6 +25,14 @@ T = TypeVar("T")
 _SECONDS = "seconds/"
 
 
+ORDER = ("chosen", "tied", "within", "baseline", "over budget", "failed", "left out")
+"""Of the rows in a table, by status; others after them."""
+
+
+def _rank(status: str) -> int:
+    return ORDER.index(status) if status in ORDER else len(ORDER)
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is asked for beside the data and the budget. within_s: seconds for all of it, None: no fine-tuning."""
@@ -35,6 +43,7 @@ class Wanted:
     folds: int
     seed: int
     within_s: float | None = None
+    offline: bool = False
 
 
 @dataclass
@@ -65,7 +74,9 @@ class State:
         self.earlier_s = float(sum(seconds for _, seconds in earlier))
         self.session = 1 + max((int(key.rpartition("/")[2]) for key, _ in earlier), default=0)
         wanted, parts = self.wanted, self.parts
-        self.judged = Judged.of(parts.train, parts.validation, folds=wanted.folds, seed=wanted.seed)
+        self.judged = Judged.of(
+            parts.train, parts.validation, folds=wanted.folds, seed=wanted.seed, groups=parts.groups
+        )
 
     # --- time
     def stage(self, name: str, entered: int, action: Callable[[], Sequence[T]]) -> Sequence[T]:
@@ -135,10 +146,7 @@ class State:
 
     def ordered(self) -> tuple[Row, ...]:
         """The chosen, those that tie, the rest by accuracy, baselines, then who left earlier."""
-        rank = {"chosen": 0, "tied": 1, "within": 2, "baseline": 3, "over budget": 4, "failed": 5}
-        return tuple(
-            sorted(self.rows.values(), key=lambda r: (rank.get(r.status, 6), -(r.accuracy or 0.0), r.id))
-        )
+        return tuple(sorted(self.rows.values(), key=lambda r: (_rank(r.status), -(r.accuracy or 0.0), r.id)))
 
     def save(self, *, every_s: float = 0.0) -> None:
         """Write what is known by now, unless that was done less than every_s ago: it takes longer the more there is."""
