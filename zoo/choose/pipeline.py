@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from zoo import executor as executors
 from zoo.cards import Budget, Cost
 from zoo.choose import baselines
 from zoo.choose.artefacts import Artefact, Features, Say, export_families, takes
@@ -65,6 +66,7 @@ def select(
     text: str | None = None,
     label: str | None = None,
     on_error: OnError = "fail",
+    ray: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Selection:
     """The best model within the budget for this data, every loser with its reason.
@@ -77,6 +79,7 @@ def select(
     and a candidate that it has no figure of leaves with that reason.  fresh: as in `zoo.benchmark`.
     out: a folder for model.onnx, predict.py, selection.json, table.md; refused where it is not empty
     unless `force`. tolerance: the largest gap in accuracy that can be a tie.
+    ray: the address of a Ray cluster for what needs a framework; costs are measured here all the same.
     Raises DataError, InputError, NothingFitsError (with the limit that binds and the nearest candidate).
     """
     folder = _prepare(out, force)
@@ -86,9 +89,11 @@ def select(
     settings = {"tolerance": tolerance, "folds": folds, "seed": seed, "source": parts.train.source}
     say = progress or (lambda message: None)
     costing = Costing(threads, fresh, None if costs is None else device_costs(costs), say)
-    run = _Run(parts, budget, folder, costing, settings, say)
-    with tempfile.TemporaryDirectory(prefix="zoo-select-") as work:
-        return run.go(candidates, Path(work))
+    with (
+        executors.executor(ray, threads=threads, say=say) as executor,
+        tempfile.TemporaryDirectory(prefix="zoo-select-") as work,
+    ):
+        return _Run(parts, budget, folder, costing, settings, executor, say).go(candidates, Path(work))
 
 
 def _prepare(out: str | Path | None, force: bool) -> Path | None:
@@ -113,6 +118,7 @@ class _Run:
     folder: Path | None
     costing: Costing
     settings: dict[str, Any]
+    executor: executors.Executor
     say: Say
     rows: dict[str, Row] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -152,7 +158,8 @@ class _Run:
     def _graphs(self, candidates: Sequence[str] | None, work: Path) -> list[Artefact]:
         families, lost = expand(candidates, self.parts.train.kind)
         classes = len(self.parts.train.classes)
-        artefacts, failed = export_families(families, work, classes, say=self.say)
+        artefacts, failed = export_families(families, work, classes, say=self.say, executor=self.executor)
+        self.executor.rest()  # what is measured next has the memory to itself
         for name, error in (*lost, *failed):
             self._lost(name, error)
         wrong = [a for a in artefacts if not takes(OnnxModel(a.trunk), self.parts.train.kind)]
