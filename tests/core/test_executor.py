@@ -13,11 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from zoo.choose.experiment import each
+from zoo.choose.journal import Journal
 from zoo.errors import InputError, ModelFileError, WorkerError
 from zoo.executor import LocalExecutor, Outcome, Task
 
 CHILD = '''
 import os, pathlib, time
+from zoo.choose.experiment import each
+from zoo.choose.journal import Journal
 from zoo.errors import ModelFileError
 
 def add(a, b): return a + b
@@ -175,6 +179,20 @@ def test_an_interrupt_ends_all_workers(executor: LocalExecutor, tmp_path: Path) 
         signal.signal(signal.SIGINT, before)
     timer.join()
     assert all(ended(started(tmp_path / f"{i}")) for i in range(2))
+
+
+def test_steps_that_are_kept_are_not_done_again(executor: LocalExecutor, tmp_path: Path) -> None:
+    journal, begun = Journal(), list[str]()
+    asked = {"kept": task("", "crash"), "stale": task("", "add", a=1, b=1), "new": task("", "add", a=2, b=2)}
+    journal.put("kept", 7)
+    journal.put("stale", -1)
+    found = each(asked, journal, executor, say=begun.append, sound=lambda result: result > 0)
+    assert found == {"kept": 7, "stale": 2, "new": 4} and begun == ["stale", "new"]
+    assert [journal.get(key) for key in asked] == [7, 2, 4]
+    lost = each({"lost": task("", "crash")}, journal, executor, say=begun.append)["lost"]
+    assert lost["failed"].startswith("worker 'one' exited with code 3") and lost["seconds"] == 0.0
+    with pytest.raises(ModelFileError, match="no model"):
+        each({"wrong": task("", "refuse")}, journal, executor, say=begun.append)
 
 
 def test_two_tasks_of_one_key_are_refused(executor: LocalExecutor) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +163,12 @@ class Bench:
             self._own = LocalExecutor({} if self.threads is None else thread_settings(self.threads))
         return self._own
 
-    def run(self, arguments: Mapping[str, Any], *, writes: Sequence[str] = ()) -> dict[str, Any]:
-        """A training run; a crash is one that failed, and the next gets a new process."""
+    def run(
+        self, arguments: Mapping[str, Any], *, what: str = "run", writes: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """A training run, or another of that shape; a crash is one that failed, and the next gets a new process."""
         try:
-            result: dict[str, Any] = self.ask("run", arguments, writes=writes)
+            result: dict[str, Any] = self.ask(what, arguments, writes=writes)
         except WorkerError as error:
             return failed(error)
         return result
@@ -186,3 +188,30 @@ class Bench:
 def failed(error: ZooError) -> dict[str, Any]:
     """What a training run that was lost says, like one that diverged."""
     return {"failed": str(error).splitlines()[0], "seconds": 0.0}
+
+
+def each(
+    tasks: Mapping[str, Task],
+    journal: Journal,
+    executor: Executor,
+    *,
+    say: Callable[[str], None],
+    sound: Callable[[Any], bool] = lambda result: True,
+) -> dict[str, Any]:
+    """Results of steps of an experiment by their keys in the journal: kept ones, and those of the executor.
+
+    The executor does what is missing side by side, as far as it can; each is kept as it comes. A process that ends is a
+    run that failed, as in `Bench.run`.  say: gets the key of each that begins.  sound: whether a kept result stands.
+    Raises what a task raises but for WorkerError.
+    """
+    todo = [replace(task, key=key) for key, task in tasks.items() if not _stands(journal, key, sound)]
+    for outcome in executor.run(todo, on_start=lambda task: say(task.key)):
+        if outcome.error is not None and not isinstance(outcome.error, WorkerError):
+            raise outcome.error
+        journal.put(outcome.task.key, outcome.result if outcome.error is None else failed(outcome.error))
+    return {key: journal.get(key) for key in tasks}
+
+
+def _stands(journal: Journal, key: str, sound: Callable[[Any], bool]) -> bool:
+    found = journal.get(key)
+    return found is not None and sound(found)

@@ -31,6 +31,10 @@ class Journal:
     def __len__(self) -> int:
         return len(self._found)
 
+    def get(self, key: str) -> Any:
+        """The result kept under `key`, or None."""
+        return self._found.get(key)
+
     def once(self, key: str, work: Callable[[], Any]) -> Any:
         """The result kept under `key`, or else that of `work`, which is JSON and is kept. Raises StorageError."""
         if key not in self._found:

@@ -78,8 +78,7 @@ def select(
     costs: another device's (`zoo bench --json` there), in the place of measuring here: the budget is the device's then,
     and a candidate that it has no figure of leaves with that reason.  fresh: as in `zoo.benchmark`.
     out: a folder for model.onnx, predict.py, selection.json, table.md; refused where it is not empty
-    unless `force`. tolerance: the largest gap in accuracy that can be a tie.
-    ray: the address of a Ray cluster for what needs a framework; costs are measured here all the same.
+    unless `force`. tolerance: the largest gap in accuracy that can be a tie.  ray: see `zoo.executor.executor`.
     Raises DataError, InputError, NothingFitsError (with the limit that binds and the nearest candidate).
     """
     folder = _prepare(out, force)

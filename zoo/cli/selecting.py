@@ -18,6 +18,7 @@ from zoo.cli.options import (
     LabelColumn,
     OnError,
     OnErrorOption,
+    RayAddress,
     Seed,
     TextColumn,
     Threads,
@@ -52,10 +53,7 @@ def select_command(
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.FAIL,
-    ray: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Export and train on this Ray cluster: auto or HOST:PORT."),
-    ] = None,
+    ray: RayAddress = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be done.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for what ships.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over what is in the folder.")] = False,
@@ -69,8 +67,8 @@ def select_command(
     if plan:
         _plan(data, reading)
         return
-    rest = {"budget": within, "out": output, "force": force, "tolerance": tolerance, "folds": folds}
-    rest |= {"costs": costs, "fresh": fresh, "ray": ray}
+    rest: dict[str, Any] = {"budget": within, "out": output, "force": force, "tolerance": tolerance}
+    rest |= {"folds": folds, "costs": costs, "fresh": fresh, "ray": ray}
     settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest, **reading}
     _select(data, settings, json=json)
 

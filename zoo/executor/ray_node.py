@@ -25,7 +25,17 @@ from zoo.executor.parcels import Entry
 from zoo.process import JSON, Worker, describe
 
 PREFIX = "zoo-ray-"
-VERSIONS = ("torch", "torchvision", "timm", "transformers", "tensorflow", "keras", "keras-hub", "onnx", "numpy")
+VERSIONS = (
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "tensorflow",
+    "keras",
+    "keras-hub",
+    "onnx",
+    "numpy",
+)
 """Distributions whose versions may change a result."""
 
 _worker: tuple[str, Mapping[str, str], Worker] | None = None  # framework, variables, its process
