@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zoo.cli.training import THREAD_SETTINGS as THREAD_SETTINGS
 from zoo.cost import machine
+from zoo.executor import THREAD_SETTINGS as THREAD_SETTINGS
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 _TITLE = "# Measured\n\nEach section is written by the script it names, on the machine it names.\n"

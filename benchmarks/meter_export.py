@@ -140,12 +140,13 @@ def keras_export(model: Any, path: Path, contender: str) -> Any:
 
 def bench_files(systems: Sequence[str]) -> dict[str, Any]:
     """From names to files as `zoo bench` does, counting."""
-    from zoo.choose import artefacts, bench
+    from zoo.choose import bench
+    from zoo.executor import local
 
     workers: list[str] = []
     made: list[bool] = []
 
-    class Counted(artefacts.Worker):
+    class Counted(local.Worker):
         def __init__(self, name: str, **options: Any) -> None:
             workers.append(name)
             super().__init__(name, **options)
@@ -155,7 +156,7 @@ def bench_files(systems: Sequence[str]) -> dict[str, Any]:
             made.append(bool(found["made"]))
             return found
 
-    artefacts.Worker = Counted  # type: ignore[misc]
+    local.Worker = Counted  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as work:
         started = time.perf_counter()
         found = bench.files([f"{s}@none" for s in systems], Path(work), say=lambda _: None)

@@ -107,7 +107,7 @@ class Worker:
                 raise
         if "result" in reply:
             return reply["result"]
-        raise _rebuild(self.name, target, reply)
+        raise rebuild(self.name, target, reply)
 
     def close(self) -> None:
         """End it. An idle worker leaves by itself when its input closes; a busy one is killed."""
@@ -206,8 +206,8 @@ def _read_lines(pipe: BinaryIO, lines: queue.SimpleQueue[bytes | None]) -> None:
     lines.put(None)
 
 
-def _rebuild(name: str, target: str, reply: Mapping[str, JSON]) -> ZooError:
-    """The child's exception: a ZooError as the class it was, anything else as a WorkerError."""
+def rebuild(name: str, target: str, reply: Mapping[str, JSON]) -> ZooError:
+    """The exception that `describe` described: a ZooError as the class it was, anything else as a WorkerError."""
     kind = getattr(errors, str(reply["zoo_class"]), None) if reply["zoo_class"] else None
     if not (isinstance(kind, type) and issubclass(kind, ZooError)):
         error = WorkerError(f"worker {name!r}: {target} raised {reply['type']}: {reply['message']}")
@@ -278,11 +278,11 @@ def _answer(call: Mapping[str, JSON]) -> dict[str, JSON]:
         result = getattr(importlib.import_module(module), function)(**call["arguments"])
         json.dumps(result)
     except Exception as error:  # noqa: BLE001  (the border of the process: everything goes to the parent)
-        return _describe(error)
+        return describe(error)
     return {"zoo": "answer", "result": result}
 
 
-def _describe(error: Exception) -> dict[str, JSON]:
+def describe(error: Exception) -> dict[str, JSON]:
     """The exception as JSON; of a ZooError also the nearest class that errors.py has, and its attributes."""
     known = [c.__name__ for c in type(error).__mro__ if getattr(errors, c.__name__, None) is c]
     return {

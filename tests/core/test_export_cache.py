@@ -18,9 +18,10 @@ from errors_table import here, photographs, process, record
 import zoo
 from zoo import reads
 from zoo.cards import Recipe
-from zoo.choose import artefacts, requests
+from zoo.choose import requests
 from zoo.choose.artefacts import Request, export_all
 from zoo.errors import StorageError
+from zoo.executor import local
 from zoo.graph import OnnxModel, export_engine, kept, verify
 from zoo.testing import toy
 from zoo.testing.toy import ToyEngine
@@ -50,12 +51,12 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The frameworks whose worker was started."""
     names: list[str] = []
 
-    class Counted(artefacts.Worker):
+    class Counted(local.Worker):
         def __init__(self, name: str, **options: Any) -> None:
             names.append(name)
             super().__init__(name, **options)
 
-    monkeypatch.setattr(artefacts, "Worker", Counted)
+    monkeypatch.setattr(local, "Worker", Counted)
     return names
 
 

@@ -5,24 +5,23 @@ The frameworks work side by side; a crash costs the families of that framework's
 
 from __future__ import annotations
 
-import os
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from zoo.cards import TextPreprocess, fingerprint
 from zoo.choose import derived
-from zoo.choose.candidates import Family
+from zoo.choose.candidates import Family, names_files
 from zoo.choose.requests import answer, remember
 from zoo.data.dataset import input_digests
 from zoo.engine import Array
 from zoo.errors import StorageError, ZooError
+from zoo.executor import Executor, LocalExecutor, Outcome, Task, thread_settings
 from zoo.graph import OnnxModel
 from zoo.graph.kept import CacheWarning
-from zoo.process import Worker
 from zoo.train import FeatureCache
 from zoo.train.features import entry_name, features_of_inputs
 
@@ -52,21 +51,29 @@ class Request:
     arguments: Mapping[str, Any]
 
 
-def export_all(requests: Sequence[Request], *, say: Say) -> dict[str, dict[str, Any] | ZooError]:
-    """Answer every request from the cache or in its framework's worker; results (or what went wrong) by key."""
-    by_framework: dict[str, list[Request]] = {}
+def export_all(
+    requests: Sequence[Request], *, say: Say, executor: Executor | None = None
+) -> dict[str, dict[str, Any] | ZooError]:
+    """Answer every request from the cache or in its framework's worker; results (or what went wrong) by key.
+
+    executor: who does what is not in the cache; None: processes of this machine, ended afterwards.
+    """
+    todo: dict[str, Request] = {}
     results: dict[str, dict[str, Any] | ZooError] = {}
     for request in requests:
         found = _known(request)
         if found is None:
-            by_framework.setdefault(request.framework, []).append(request)
+            todo[request.key] = request
         else:
             say(f"{request.key} is in the cache")
             results[request.key] = found
-    with ThreadPoolExecutor(max_workers=max(1, len(by_framework))) as pool:
-        jobs = [pool.submit(_serve, name, todo, say) for name, todo in by_framework.items()]
-        for job in jobs:
-            results.update(job.result())
+    tasks = [_task(request) for request in todo.values()]
+    with contextlib.ExitStack() as stack:
+        doer = executor or stack.enter_context(LocalExecutor(thread_settings(None)))
+        for outcome in doer.run(tasks, on_start=lambda task: say(f"export {task.key}")):
+            results[outcome.task.key] = outcome.result if outcome.error is None else outcome.error
+            if outcome.error is None:
+                _note(todo[outcome.task.key], outcome)
     return results
 
 
@@ -77,30 +84,36 @@ def _known(request: Request) -> dict[str, Any] | ZooError | None:
         return error
 
 
-def _serve(framework: str, requests: Sequence[Request], say: Say) -> dict[str, dict[str, Any] | ZooError]:
-    env = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
-    results: dict[str, dict[str, Any] | ZooError] = {}
-    worker = Worker(framework, env=env)
-    try:
-        for request in requests:
-            say(f"export {request.key}")
-            if not worker.alive:
-                worker = Worker(framework, env=env)
-            try:
-                found = worker.call("zoo.jobs:export", request.arguments, timeout_s=EXPORT_TIMEOUT_S)
-                results[request.key] = found
-                remember(request.framework, request.arguments, found)
-                for message in found["said"]:
-                    warnings.warn(message, CacheWarning, stacklevel=2)
-            except ZooError as error:
-                results[request.key] = error
-    finally:
-        worker.close()
-    return results
+def _task(request: Request) -> Task:
+    path = Path(request.arguments["path"])
+    return Task(
+        request.key,
+        request.framework,
+        "zoo.jobs:export",
+        request.arguments,
+        EXPORT_TIMEOUT_S,
+        home=path.parent,
+        writes=(path.name,),
+        # Of weights that are files, the graph's own record names the path: it has to be the one here.
+        here=names_files(request.arguments["model"]),
+    )
+
+
+def _note(request: Request, outcome: Outcome) -> None:
+    """Keep what was made here: what another machine's answer rests on are files of its own."""
+    if outcome.here:
+        remember(request.framework, request.arguments, outcome.result)
+    for message in outcome.result["said"]:
+        warnings.warn(message, CacheWarning, stacklevel=3)
 
 
 def export_families(
-    families: Sequence[Family], folder: Path, num_classes: int, *, say: Say
+    families: Sequence[Family],
+    folder: Path,
+    num_classes: int,
+    *,
+    say: Say,
+    executor: Executor | None = None,
 ) -> tuple[list[Artefact], list[tuple[str, ZooError]]]:
     """Every candidate's graph, and the families that failed. A family costs one load and one export."""
     requests, names = [], {}
@@ -117,7 +130,7 @@ def export_families(
         requests.append(Request(key, family.id.framework, arguments))
     artefacts: list[Artefact] = []
     lost: list[tuple[str, ZooError]] = []
-    for key, result in export_all(requests, say=say).items():
+    for key, result in export_all(requests, say=say, executor=executor).items():
         family, path = names[key]
         if isinstance(result, ZooError):
             lost.append((key, result))

@@ -148,6 +148,14 @@ def is_run(name: str) -> bool:
     return (Path(name) / "zoo.json").is_file()
 
 
+def names_files(model: str) -> bool:
+    """Whether a candidate's weights are files or a folder of this machine, which others do not have."""
+    if is_run(model):
+        return True
+    found = ModelId.parse(model)
+    return any(Path(part).exists() for part in (found.name, found.weights))
+
+
 def run_id(folder: str) -> ModelId:
     """A saved run as a candidate: the framework it needs and its folder, without importing anything."""
     return ModelId(registry.resolve(str(read_meta(Path(folder))["id"])).framework, folder)

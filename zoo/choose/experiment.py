@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,19 @@ import numpy as np
 from zoo import registry
 from zoo.cards import IMAGE_TASK
 from zoo.choose import spool
+from zoo.choose.candidates import names_files
 from zoo.choose.journal import Journal
 from zoo.choose.parts import TEST_FRACTION, DataOptions
 from zoo.choose.subsets import limited
 from zoo.data import Dataset, find_parts, split
-from zoo.errors import DataError, InputError, WorkerError
-from zoo.process import Worker
+from zoo.errors import DataError, InputError, WorkerError, ZooError
+from zoo.executor import Executor, LocalExecutor, Task, thread_settings
 
 WORK = "work"
 LEAST = 4
 """Training examples of each class: fewer cannot be split into what is fitted and what validates."""
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+WRITTEN = {"features": ("features-train.npy", "features-judged.npy")}
+"""What functions of `zoo.choose.trial` leave in the folder of the work for this process."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,19 @@ def _enough(train: Dataset) -> None:
 
 
 @contextlib.contextmanager
-def workshop(folder: Path | None, materials: Materials) -> Iterator[Path]:
-    """A folder with the data as a worker reads it, gone in the end; in `folder`, where a resumed run finds it."""
+def workshop(folder: Path | None, materials: Materials, *, portable: bool = False) -> Iterator[Path]:
+    """A folder with the data as a worker reads it, gone in the end; in `folder`, where a resumed run finds it.
+
+    portable: for workers that do not see this machine's files.
+    """
     with contextlib.ExitStack() as stack:
         if folder is None:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zoo-work-")))
         else:
             work = folder / WORK
             work.mkdir(parents=True, exist_ok=True)
-        spool.write(materials.train, work, "train")
-        spool.write(materials.judged, work, "judged")
+        spool.write(materials.train, work, "train", portable=portable)
+        spool.write(materials.judged, work, "judged", portable=portable)
         yield work
         shutil.rmtree(work, ignore_errors=True)  # not after a failure: its features serve a resumed run
 
@@ -103,38 +108,110 @@ def kept(journal: Journal, folder: Path | None) -> str:
     return f"{len(journal)} finished steps are kept in {folder}: the same command with --resume goes on from there"
 
 
+def trial(
+    what: str,
+    model: str,
+    work: Path,
+    arguments: Mapping[str, Any],
+    *,
+    key: str = "",
+    writes: Sequence[str] = (),
+    timeout_s: float | None = None,
+) -> Task:
+    """A call of `zoo.choose.trial` as a task: it reads the data that `workshop` wrote into `work`.
+
+    key: its name; by default what it does, and with which model.  writes: names in `work` of what it is to leave.
+    """
+    common = {"model": model, "folder": str(work)}
+    return Task(
+        key or f"{what} {model}",
+        registry.resolve(model).framework,
+        f"zoo.choose.trial:{what}",
+        {**common, **arguments},
+        timeout_s,
+        home=work,
+        reads=spool.names(),
+        writes=(*WRITTEN.get(what, ()), *writes),
+        here=names_files(model),
+    )
+
+
 @dataclass
 class Bench:
-    """One model in its framework's worker process, which is started when it is first asked, and again after a crash."""
+    """One model in its framework's worker process, which is started when it is first asked, and again after a crash.
+
+    executor: who is asked; None: a process of this bench's own, of so many threads, which ends with it.
+    """
 
     model: str
     work: Path
     threads: int | None = None
-    _worker: Worker | None = field(default=None, init=False)
+    executor: Executor | None = None
+    _own: Executor | None = field(default=None, init=False)
 
-    def ask(self, what: str, arguments: Mapping[str, Any] | None = None) -> Any:
+    def ask(
+        self, what: str, arguments: Mapping[str, Any] | None = None, *, writes: Sequence[str] = ()
+    ) -> Any:
         """Call a function of `zoo.choose.trial`. Raises what it raises; WorkerError where the process ends."""
-        if self._worker is None or not self._worker.alive:
-            settings = {} if self.threads is None else dict.fromkeys(THREAD_SETTINGS, str(self.threads))
-            self._worker = Worker(registry.resolve(self.model).framework, env=settings)
-        common = {"model": self.model, "folder": str(self.work)}
-        return self._worker.call(f"zoo.choose.trial:{what}", {**common, **(arguments or {})})
+        task = trial(what, self.model, self.work, arguments or {}, writes=writes)
+        return self._asked().ask(task)
 
-    def run(self, arguments: Mapping[str, Any], *, what: str = "run") -> dict[str, Any]:
-        """A training run, or a "fold"; a crash is one that failed, and the next gets a new process."""
+    def _asked(self) -> Executor:
+        if self.executor is not None:
+            return self.executor
+        if self._own is None:
+            self._own = LocalExecutor({} if self.threads is None else thread_settings(self.threads))
+        return self._own
+
+    def run(
+        self, arguments: Mapping[str, Any], *, what: str = "run", writes: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """A training run, or another of that shape; a crash is one that failed, and the next gets a new process."""
         try:
-            result: dict[str, Any] = self.ask(what, arguments)
+            result: dict[str, Any] = self.ask(what, arguments, writes=writes)
         except WorkerError as error:
-            return {"failed": str(error).splitlines()[0], "seconds": 0.0}
+            return failed(error)
         return result
 
     def close(self) -> None:
         """End the process."""
-        if self._worker is not None:
-            self._worker.close()
+        if self._own is not None:
+            self._own.close()
 
     def __enter__(self) -> Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def failed(error: ZooError) -> dict[str, Any]:
+    """What a training run that was lost says, like one that diverged."""
+    return {"failed": str(error).splitlines()[0], "seconds": 0.0}
+
+
+def each(
+    tasks: Mapping[str, Task],
+    journal: Journal,
+    executor: Executor,
+    *,
+    say: Callable[[str], None],
+    sound: Callable[[Any], bool] = lambda result: True,
+) -> dict[str, Any]:
+    """Results of steps of an experiment by their keys in the journal: kept ones, and those of the executor.
+
+    The executor does what is missing side by side, as far as it can; each is kept as it comes. A process that ends is a
+    run that failed, as in `Bench.run`.  say: gets the key of each that begins.  sound: whether a kept result stands.
+    Raises what a task raises but for WorkerError.
+    """
+    todo = [replace(task, key=key) for key, task in tasks.items() if not _stands(journal, key, sound)]
+    for outcome in executor.run(todo, on_start=lambda task: say(task.key)):
+        if outcome.error is not None and not isinstance(outcome.error, WorkerError):
+            raise outcome.error
+        journal.put(outcome.task.key, outcome.result if outcome.error is None else failed(outcome.error))
+    return {key: journal.get(key) for key in tasks}
+
+
+def _stands(journal: Journal, key: str, sound: Callable[[Any], bool]) -> bool:
+    found = journal.get(key)
+    return found is not None and sound(found)

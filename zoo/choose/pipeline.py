@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from zoo import executor as executors
 from zoo.cards import Budget, fingerprint
 from zoo.choose import journal as journals
 from zoo.choose.artefacts import Artefact, Features
@@ -70,6 +71,7 @@ def select(
     text: str | None = None,
     label: str | None = None,
     on_error: OnError = "fail",
+    ray: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Selection:
     """The best model within the budget for this data, every loser with its reason.
@@ -82,6 +84,7 @@ def select(
     offline: fetch nothing; candidates whose weights are not here leave, and the default ones are those that are.
     out: a folder for what ships, tables and the journal; refused where it is not empty, unless `resume` goes on with
     the run in it or `force` begins anew.  tolerance: the largest gap in accuracy that can be a tie.
+    ray: a cluster for what needs a framework, see `zoo.executor.executor`; costs are measured here all the same.
     Raises DataError, InputError, NothingFitsError (with the limit that binds and what loosening it buys).
     """
     check_limits(budget, offline=offline)
@@ -93,7 +96,9 @@ def select(
         wanted = Wanted(named, spread, tolerance, folds, seed, _within(within_s), offline)
         given = None if costs is None else device_costs(costs)
         costing = Costing(threads, fresh, given, progress or (lambda message: None))
-        return _opened(_Asked(parts, budget, wanted, costing, folder), resume=resume, force=force)
+        with executors.executor(ray, threads=threads, say=costing.say) as executor:
+            asked = _Asked(parts, budget, wanted, costing, executor, folder)
+            return _opened(asked, resume=resume, force=force)
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ class _Asked:
     budget: Budget
     wanted: Wanted
     costing: Costing
+    executor: executors.Executor
     folder: Path | None
 
 
@@ -187,7 +193,8 @@ def _state(asked: _Asked, journal: Journal, work: Path) -> State:
     settings |= {"source": source, "offline": wanted.offline, "notes": list(asked.parts.notes)}
     results, costing = Results.of(None if asked.folder is None else work), asked.costing
     return State(
-        asked.parts, asked.budget, wanted, asked.folder, work, costing, journal, results, settings, costing.say
+        asked.parts, asked.budget, wanted, asked.folder, work, costing, asked.executor, journal, results,
+        settings, costing.say,
     )  # fmt: skip
 
 

@@ -1,8 +1,12 @@
-"""A data set as files that a worker process can read: its inputs by path, what is in memory written out."""
+"""A data set as files that a worker process can read: its inputs by path, what is in memory written out.
+
+Portable, the folder holds all of it, so that it can be sent to another machine.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +16,26 @@ from zoo.data import Dataset, Input
 from zoo.data.dataset import EncodedImage
 from zoo.engine import Array
 from zoo.errors import DataError
-from zoo.files import atomic_file
+from zoo.files import atomic_file, storage_error
 
 ORIENTATION = 0x0112
+PARTS = ("train", "judged")
 AS_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 
 
-def write(data: Dataset, folder: Path, name: str) -> Path:
-    """`folder`/`name`.json, and photographs that lie in memory beside it. Raises StorageError, DataError."""
+def names(parts: Sequence[str] = PARTS) -> tuple[str, ...]:
+    """The files and folders in which these data sets lie."""
+    return tuple(name for part in parts for name in (f"{part}.json", part))
+
+
+def write(data: Dataset, folder: Path, name: str, *, portable: bool = False) -> Path:
+    """`folder`/`name`.json, and photographs that lie in memory beside it. Raises StorageError, DataError.
+
+    portable: photographs that are files are linked to in `folder`/`name`, and named by where they are in the folder.
+    """
     inputs = [_written(item, folder / name, number) for number, item in enumerate(data.inputs)]
+    if portable and data.kind == "image":
+        inputs = [_linked(Path(path), folder, name, number) for number, path in enumerate(inputs)]
     values = {
         "kind": data.kind,
         "inputs": inputs,
@@ -39,9 +54,23 @@ def read(path: Path) -> Dataset:
     values = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
     inputs: list[Input] = values["inputs"]
     if values["kind"] == "image":
-        inputs = [Path(str(item)) for item in inputs]
+        inputs = [path.parent / str(item) for item in inputs]  # one that is absolute stays what it is
     targets = np.array(values["targets"], np.int64)
     return Dataset(values["kind"], inputs, targets, tuple(values["classes"]), values["source"])
+
+
+def _linked(path: Path, folder: Path, name: str, number: int) -> str:
+    """Its place in the folder."""
+    if path.is_relative_to(folder.absolute()):
+        return path.relative_to(folder.absolute()).as_posix()
+    link = folder / name / f"{number}{path.suffix.lower()}"
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
+    except OSError as error:
+        raise storage_error(link, error) from error
+    return link.relative_to(folder).as_posix()
 
 
 def _written(item: Input, stem: Path, number: int) -> str:

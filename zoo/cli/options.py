@@ -47,6 +47,10 @@ CostsFile = Annotated[
     Path | None,
     typer.Option("--costs", help="Costs of another device: what `zoo bench --json` said there."),
 ]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Export and train on this Ray cluster: auto, HOST:PORT."),
+]
 SequenceLength = Annotated[int, typer.Option(min=1, help="Tokens of a text when measuring.")]
 
 

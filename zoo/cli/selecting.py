@@ -31,6 +31,7 @@ CANDIDATE_HELP = "ID, pattern, hf:FOLDER of models, or ID,depth=all; repeat."
 TASK_HELP = "Without DATA: image-classification, by published figures and measured cost."
 SIZE_HELP = "Pixels a side, such as 160,224 (default: each model's)."
 WITHIN_HELP = "Time for all of it, such as 10min: the best few are fine-tuned then."
+RAY_HELP = "Export and train on this Ray cluster: auto or HOST:PORT."
 AT_MOST_HELP = "Without DATA: networks to measure."
 Data = Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)]
 
@@ -95,6 +96,7 @@ def select_command(
     threads: Threads = None,
     costs: CostsFile = None,
     fresh: Fresh = False,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=RAY_HELP)] = None,
     measure_at_most: Annotated[int | None, typer.Option(min=1, help=AT_MOST_HELP)] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be done.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for what ships.")] = None,
@@ -121,6 +123,7 @@ def select_command(
         "folds": folds,
         "costs": costs,
         "fresh": fresh,
+        "ray": ray,
     }
     settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest}
     _select(data, {**settings, **wanted, **spread, **reading}, json=json)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from zoo.data.sources import Data
     from zoo.train import History
 
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 SHOWN_BAD = 10
 
 
@@ -213,8 +212,10 @@ def check_folder(output: Path, *, resume: bool) -> None:
 
 def use_threads(threads: int | None) -> None:
     """Tell the frameworks, which read it when they are imported: after this call."""
+    from zoo.executor import thread_settings
+
     if threads is not None:
-        os.environ.update(dict.fromkeys(THREAD_SETTINGS, str(threads)))
+        os.environ.update(thread_settings(threads))
 
 
 def open_dataset(given: Data, **options: Any) -> Dataset:

@@ -40,7 +40,10 @@ def make_graphs(
         state.lose(name, error, CATALOGUE)
     known = dict(state.journal.items("failed/"))
     again = [family for family in families if _key(family) not in known]
-    artefacts, failed = export_families(again, state.work, len(state.parts.train.classes), say=state.say)
+    artefacts, failed = export_families(
+        again, state.work, len(state.parts.train.classes), say=state.say, executor=state.executor
+    )
+    state.executor.rest()  # what is measured next has the memory to itself
     failed += [(key, _raised(known[key])) for key in map(_key, families) if key in known]
     for key, error in failed:
         state.lose(key, error, STATIC)

@@ -19,6 +19,7 @@ from zoo.choose.results import Results
 from zoo.choose.rows import Row
 from zoo.choose.selection import Selection
 from zoo.errors import WeightsUnavailableError, WorkerError, ZooError
+from zoo.executor import Executor
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class State:
     folder: Path | None
     work: Path
     costing: Costing
+    executor: Executor
     journal: Journal
     results: Results
     settings: dict[str, Any]

@@ -1,0 +1,105 @@
+"""A Ray cluster of two machines on this one: two raylets, each with one core and folders of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+# A machine with much else to do starts and answers late, and its memory is not this test's concern.
+PATIENT = {"RAY_health_check_timeout_ms": "60000", "RAY_memory_monitor_refresh_ms": "0"}
+
+
+@dataclass
+class Cluster:
+    """address: for --ray.  nodes: `ray start --block`, which holds a machine's processes; the first is the head."""
+
+    address: str
+    client: str
+    nodes: list[subprocess.Popen[bytes]]
+    folders: list[Path]
+
+    def raylet(self, number: int) -> int:
+        """The process id of a machine's raylet, which is its heart."""
+        children = psutil.Process(self.nodes[number].pid).children(recursive=True)
+        return next(child.pid for child in children if child.name() == "raylet")
+
+
+@contextmanager
+def cluster(env: Mapping[str, str]) -> Iterator[Cluster]:
+    """Started with these variables, and ended."""
+    with tempfile.TemporaryDirectory(prefix="zr-", dir="/tmp") as base:  # Ray's sockets allow 107 characters
+        port, client = free_port(), free_port()
+        found = Cluster(f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}", [], [])
+        try:
+            for number in range(2):
+                folder = Path(base) / f"machine{number}"
+                (folder / "tmp").mkdir(parents=True)
+                where = [f"--address={found.address}"] if number else _head(port, client, base)
+                found.nodes.append(_started(where, folder, env))
+                found.folders.append(folder / "tmp")
+            yield found
+        finally:
+            for node in reversed(found.nodes):
+                _end(node)
+
+
+def _head(port: int, client: int, base: str) -> list[str]:
+    return ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={base}/ray",
+            "--include-dashboard=false", "--node-ip-address=127.0.0.1"]  # fmt: skip
+
+
+def _start(where: list[str], folder: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """A machine: its raylet and what the raylet starts are in one process group."""
+    own = {
+        "TMPDIR": str(folder / "tmp"),
+        "ZOO_CACHE": str(folder / "cache"),
+        "RAY_DISABLE_MEMORY_MONITOR": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", "--num-gpus=0",
+         "--object-store-memory=100000000", "--disable-usage-stats", *where],
+        env={**os.environ, **env, **own}, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+        stdout=(folder / "said").open("wb"), cwd=folder, start_new_session=True,
+    )  # fmt: skip
+
+
+def _started(where: list[str], folder: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """A machine that says that it runs. Ray gives up after half a minute: on a busy machine it is tried again."""
+    for _ in range(5):
+        node = _start(where, folder, env)
+        while node.poll() is None:
+            if "Ray runtime started" in (folder / "said").read_text(errors="replace"):
+                return node
+            time.sleep(0.1)
+    raise RuntimeError(f"no machine of the cluster started: {(folder / 'said').read_text(errors='replace')}")
+
+
+def _end(node: subprocess.Popen[bytes]) -> None:
+    children = psutil.Process(node.pid).children(recursive=True) if node.poll() is None else []
+    node.terminate()
+    try:
+        node.wait(20)
+    except subprocess.TimeoutExpired:
+        node.kill()
+    for child in children:
+        try:
+            child.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
