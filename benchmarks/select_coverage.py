@@ -125,8 +125,9 @@ def main() -> None:
     )
     text = (
         f"## Do the intervals hold the truth?\n\n`python benchmarks/select_coverage.py --record`: "
-        f"{arguments.resamplings} resamplings of a pool of {len(targets)} sentences of sst2 that the probes (MiniLM, depth 4 and, in pairs, "
-        f"depth 2) were not fitted on. {machine_line('numpy', 'scikit-learn')}\n\n{table(header, rows)}\n\n"
+        f"{arguments.resamplings} resamplings of a pool of {len(targets)} sentences of sst2 that the probes "
+        f"(MiniLM, depth 4 and, in pairs, depth 2) were not fitted on. {machine_line('numpy', 'scikit-learn')}"
+        f"\n\n{table(header, rows)}\n\n"
         f"The whole procedure, drawn {arguments.resamplings} times: {FITTED} sentences, the ridge probe judged by "
         f"leaving each out, against what that probe reaches on the rest of the pool. Wilson's interval holds it in "
         f"{alone:.4f}, the paired one in {paired:.4f} of the draws; the estimate is {100 * off:+.2f} points off on the "

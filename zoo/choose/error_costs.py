@@ -15,8 +15,24 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.choose.objectives import MeanCost, Objective, objective_named
 from zoo.engine import Array
 from zoo.errors import InputError
+
+
+def asked_objective(name: str, error_costs: str | Path | None, classes: Sequence[str]) -> Objective:
+    """The objective of that name, for data of these classes; error_costs: the file that "cost" needs.
+
+    Raises InputError as `objective_named` and `read_costs` do.
+    """
+    if name != MeanCost.name:
+        found = objective_named(name)
+        if error_costs is not None:
+            raise InputError(f"error costs go with the objective 'cost', not with {name!r}: --objective cost")
+        return found
+    if error_costs is None:
+        raise InputError("the objective 'cost' needs to know what errors cost: give --error-costs FILE.csv")
+    return MeanCost(read_costs(error_costs, classes))
 
 
 def read_costs(path: str | Path, classes: Sequence[str]) -> Array:
