@@ -45,7 +45,10 @@ def read_costs(path: str | Path, classes: Sequence[str]) -> Array:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as a table of error costs: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(
+            f"{file} cannot be read as a table of error costs: {why}. Give a CSV file."
+        ) from error
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter)]
     rows = [row for row in rows if any(row)]
