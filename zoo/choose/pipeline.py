@@ -80,16 +80,13 @@ def select(
     candidates: ids, globs, `,depth=all`, or a file of these; None: the catalogue's models of the task.
     costs: another device's (`zoo bench --json` there), in the place of measuring here: the budget is the device's then,
     and a candidate that it has no figure of leaves with that reason.  fresh: as in `zoo.benchmark`.
-    out: a folder for model.onnx, predict.py, selection.json, table.md; refused where it is not empty
-    unless `force`.
-    objective: "accuracy", "macro-f1", "log-loss", "calibration" (the Brier score) or "cost", for which error_costs is a
-    CSV file of what each error costs.  tolerance: the largest gap in it that can be a tie.
+    out: a folder for model.onnx, predict.py, selection.json, table.md; refused where it is not empty unless `force`.
+    objective, error_costs: as `asked_objective` takes them.  tolerance: the largest gap in it that can be a tie.
     Raises DataError, InputError, NothingFitsError (with the limit that binds and the nearest candidate).
     """
     folder = _prepare(out, force)
-    parts = open_parts(
-        data, validation, test, options=DataOptions(text, label, on_error), folds=folds, seed=seed
-    )
+    options = DataOptions(text, label, on_error)
+    parts = open_parts(data, validation, test, options=options, folds=folds, seed=seed)
     aim = asked_objective(objective, error_costs, parts.train.classes)
     settings = {"tolerance": tolerance, "folds": folds, "seed": seed, "source": parts.train.source}
     settings["objective"] = aim.name
