@@ -25,10 +25,12 @@ from zoo.choose.candidates import Family, expand, make_spread
 from zoo.choose.catalogue_limits import check_limits, sift
 from zoo.choose.costing import Costing
 from zoo.choose.device import Source, device_costs
+from zoo.choose.error_costs import asked_objective
 from zoo.choose.evidence import Evidence
 from zoo.choose.experiment import WORK, kept
 from zoo.choose.journal import Journal
 from zoo.choose.limits import describe
+from zoo.choose.objectives import MeanCost, Objective
 from zoo.choose.parts import DataOptions, Parts, open_parts
 from zoo.choose.results import Results
 from zoo.choose.rule import judge
@@ -62,6 +64,8 @@ def select(
     out: str | Path | None = None,
     resume: bool = False,
     force: bool = False,
+    objective: str = "accuracy",
+    error_costs: str | Path | None = None,
     tolerance: float = 0.01,
     folds: int = 5,
     seed: int = 0,
@@ -83,7 +87,9 @@ def select(
     costs: another device's (`zoo bench --json` there), in the place of measuring here.  fresh: as in `zoo.benchmark`.
     offline: fetch nothing; candidates whose weights are not here leave, and the default ones are those that are.
     out: a folder for what ships, tables and the journal; refused where it is not empty, unless `resume` goes on with
-    the run in it or `force` begins anew.  tolerance: the largest gap in accuracy that can be a tie.
+    the run in it or `force` begins anew.  objective: "accuracy", "macro-f1", "log-loss",
+    "calibration" (the Brier score) or "cost", for which error_costs is a CSV file of what each error costs.
+    tolerance: the largest gap in it that can be a tie.
     ray: a cluster for what needs a framework, see `zoo.executor.executor`; costs are measured here all the same.
     Raises DataError, InputError, NothingFitsError (with the limit that binds and what loosening it buys).
     """
@@ -93,7 +99,8 @@ def select(
         parts = open_parts(data, validation, test, options=reading, folds=folds, seed=seed)
         spread = make_spread(precisions, sizes, parts.train.kind)
         named = None if candidates is None else tuple(candidates)
-        wanted = Wanted(named, spread, tolerance, folds, seed, _within(within_s), offline)
+        aim = asked_objective(objective, error_costs, parts.train.classes)
+        wanted = Wanted(named, spread, aim, tolerance, folds, seed, _within(within_s), offline)
         given = None if costs is None else device_costs(costs)
         costing = Costing(threads, fresh, given, progress or (lambda message: None))
         with executors.executor(ray, threads=threads, say=costing.say) as executor:
@@ -164,12 +171,17 @@ def _question(asked: _Asked) -> dict[str, Any]:
         "sizes": list(wanted.spread.sizes),
         "within seconds": wanted.within_s,
         "offline": wanted.offline,
+        "objective": _named_aim(wanted.aim),
         "tolerance": wanted.tolerance,
         "folds": wanted.folds,
         "seed": wanted.seed,
         "threads": asked.costing.threads,
         "costs": "measured" if given is None else f"{given.source} ({fingerprint(given)})",
     }
+
+
+def _named_aim(aim: Objective) -> str:
+    return f"{aim.name} {aim.matrix.tolist()}" if isinstance(aim, MeanCost) else aim.name
 
 
 @contextlib.contextmanager
@@ -190,7 +202,12 @@ def _workplace(folder: Path | None, *, anew: bool) -> Iterator[Path]:
 def _state(asked: _Asked, journal: Journal, work: Path) -> State:
     wanted, source = asked.wanted, asked.parts.train.source
     settings: dict[str, Any] = {"tolerance": wanted.tolerance, "folds": wanted.folds, "seed": wanted.seed}
-    settings |= {"source": source, "offline": wanted.offline, "notes": list(asked.parts.notes)}
+    settings |= {
+        "objective": wanted.aim.name,
+        "source": source,
+        "offline": wanted.offline,
+        "notes": list(asked.parts.notes),
+    }
     results, costing = Results.of(None if asked.folder is None else work), asked.costing
     return State(
         asked.parts, asked.budget, wanted, asked.folder, work, costing, asked.executor, journal, results,
@@ -210,7 +227,8 @@ def _go(state: State) -> Selection:
     tuned = _tuned(state, left, evidence)
     started = time.monotonic()
     costs = {name: cost for name in evidence if (cost := state.rows[name].cost) is not None}
-    verdict = judge(evidence, costs, tolerance=state.wanted.tolerance)
+    aim, targets = state.wanted.aim, state.judged.judged_targets
+    verdict = judge(evidence, costs, tolerance=state.wanted.tolerance, objective=aim, targets=targets)
     finalists = Finalists(verdict, evidence, {artefact.id: artefact for artefact in left}, tuned)
     found = shipped(state, finalists, features)
     state.spend(SHIPPED, time.monotonic() - started)
@@ -249,7 +267,9 @@ def _tuned(state: State, left: Sequence[Artefact], evidence: dict[str, Evidence]
     tuned = fine_tuned(state, left, evidence)
     for name, found in tuned.items():
         state.detail(name, "fine_tuned", found.details(evidence[name]))
-    better = {name: t for name, t in tuned.items() if t.evidence.accuracy > evidence[name].accuracy}
+    aim, targets = state.wanted.aim, state.judged.judged_targets
+    gains = {name: aim.gains([t.evidence, evidence[name]], targets) for name, t in tuned.items()}
+    better = {name: t for name, t in tuned.items() if gains[name][0] > gains[name][1]}
     evidence |= {name: found.evidence for name, found in better.items()}
     for name in tuned:
         state.row(name, "within", "", FINE_TUNING, evidence=evidence[name])

@@ -32,6 +32,8 @@ TASK_HELP = "Without DATA: image-classification, by published figures and measur
 SIZE_HELP = "Pixels a side, such as 160,224 (default: each model's)."
 WITHIN_HELP = "Time for all of it, such as 10min: the best few are fine-tuned then."
 RAY_HELP = "Export and train on this Ray cluster: auto or HOST:PORT."
+OBJECTIVE_HELP = "accuracy, macro-f1, log-loss, calibration (Brier score) or cost."
+ERROR_COSTS_HELP = "CSV: what each answer (column) costs for each true class (row)."
 AT_MOST_HELP = "Without DATA: networks to measure."
 Data = Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)]
 
@@ -90,7 +92,9 @@ def select_command(
     task: Annotated[str | None, typer.Option(help=TASK_HELP)] = None,
     validation: Annotated[str | None, typer.Option(help="Choose on this, not by cross-validation.")] = None,
     test: Annotated[str | None, typer.Option(help="Judge the pick on this, not on a part kept back.")] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest gap in accuracy that may be a tie.")] = 0.01,
+    objective: Annotated[str, typer.Option(help=OBJECTIVE_HELP)] = "accuracy",
+    error_costs: Annotated[Path | None, typer.Option(help=ERROR_COSTS_HELP)] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest gap in the objective that may be a tie.")] = 0.01,
     folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
     seed: Seed = 0,
     threads: Threads = None,
@@ -119,6 +123,8 @@ def select_command(
         "out": output,
         "resume": resume,
         "force": force,
+        "objective": objective,
+        "error_costs": error_costs,
         "tolerance": tolerance,
         "folds": folds,
         "costs": costs,

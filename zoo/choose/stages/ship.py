@@ -17,6 +17,7 @@ from zoo.choose.artefacts import Artefact, Features
 from zoo.choose.candidates import is_run
 from zoo.choose.evidence import Evidence, fit_linear_head
 from zoo.choose.limits import describe, excesses
+from zoo.choose.objectives import ACCURACY
 from zoo.choose.rule import Verdict
 from zoo.choose.selection import Selection
 from zoo.choose.stages.fine_tune import Tuned, train_on_all
@@ -152,6 +153,10 @@ def _why(state: State, finalists: Finalists, name: str, cost: Cost) -> str:
         f"Ship {name}{fitted}: accuracy {found.accuracy:.3f} ({low:.3f} to {high:.3f}, {how} on {len(found.correct)} "
         f"examples). {_takes(state, cost)}, within {describe(state.budget)}."
     ]
+    if state.wanted.aim is not ACCURACY:
+        lines.append(state.wanted.aim.sentence(found, state.judged.judged_targets))
+    if (need := finalists.verdict.need) is not None and need.pick == name:
+        lines.append(need.sentence())
     if len(finalists.verdict.tied) > 1:
         others = len(finalists.verdict.tied) - 1
         lines.append(f"{others} more tie with the best in quality; this one costs least.")

@@ -14,6 +14,7 @@ from zoo.choose.candidates import Spread
 from zoo.choose.costing import Costing
 from zoo.choose.evidence import Evidence
 from zoo.choose.journal import Journal
+from zoo.choose.objectives import Objective
 from zoo.choose.parts import Judged, Parts
 from zoo.choose.results import Results
 from zoo.choose.rows import Row
@@ -40,6 +41,7 @@ class Wanted:
 
     candidates: tuple[str, ...] | None
     spread: Spread
+    aim: Objective
     tolerance: float
     folds: int
     seed: int
