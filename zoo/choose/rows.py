@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zoo.cards import Cost
 
+STAGES = ("catalogue", "static cost", "measured cost", "probe", "fine-tuning", "shipped")
+"""Where a candidate can end, in order."""
 COLUMNS = ("candidate", "accuracy", "95 %", "p50 ms", "size MB", "memory MB", "MACs G", "params M", "why")
 
 
@@ -15,6 +17,8 @@ COLUMNS = ("candidate", "accuracy", "95 %", "p50 ms", "size MB", "memory MB", "M
 class Row:
     """A candidate's end: status is "chosen", "tied", "within", "over budget", "unreachable", "failed",
     "baseline" or "measured"; accuracy is cross-validated on the training part, its interval Wilson's 95 %.
+    stage: one of STAGES, where it ended; "" where there are none.  details: JSON, each of these optional: "card",
+    "confusion", "curve", "errors", "scores", "fine_tuned".
     """
 
     id: str
@@ -24,6 +28,8 @@ class Row:
     accuracy_low: float | None = None
     accuracy_high: float | None = None
     cost: Cost | None = None
+    stage: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, the form kept in selection.json."""
