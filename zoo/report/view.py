@@ -225,7 +225,8 @@ class Candidate:
 def candidates(content: Content, pictures: Pictures) -> list[Candidate]:
     """Every row, in the order of selection.json."""
     rows = content["candidates"]
-    ends = [v for r in rows for v in (r["accuracy_low"], r["accuracy_high"]) if v is not None]
+    judged = [row for row in rows if row["status"] != "baseline"]
+    ends = [v for r in judged for v in (r["accuracy_low"], r["accuracy_high"]) if v is not None]
     scale = (min(ends), max(ends)) if ends else (0.0, 1.0)
     classes = [str(name) for name in content["settings"].get("classes", ())]
     return [_candidate(row, i, content["budget"], scale, classes, pictures) for i, row in enumerate(rows)]
@@ -270,6 +271,9 @@ def _whisker(row: Content, scale: tuple[float, float]) -> tuple[float, float, fl
         return None
     span = (scale[1] - scale[0]) or 1.0
     left, right, middle = (round(100 * (v - scale[0]) / span, 1) for v in (low, high, value))
+    if middle < 0 or middle > 100:  # a baseline, far below: the scale is that of the candidates
+        return None
+    left, right = max(left, 0.0), min(right, 100.0)
     return left, round(right - left, 1), middle
 
 

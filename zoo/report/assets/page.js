@@ -93,10 +93,11 @@
   const pickWithin = (budget) => ZooRule.choose(judged, data.ties, budget)?.pick ?? null;
 
   // --- what is picked, in words
+  const within = (axis) => (/^[A-Z][a-z]/.test(axis.label) ? axis.label[0].toLowerCase() + axis.label.slice(1) : axis.label);
   const described = (budget) =>
     data.axes
       .filter((a) => budget[a.key] !== null)
-      .map((a) => `${a.label} ≤ ${figure(budget[a.key])} ${a.unit}`)
+      .map((a) => `${within(a)} ≤ ${figure(budget[a.key])} ${a.unit}`)
       .join(", ") || "no limit";
 
   const costLine = (c) =>
@@ -115,7 +116,7 @@
       const axis = data.axes.find((a) => a.key === worst.axis);
       lines.push(make("p", { class: "id", "data-pick": "" }, "Nothing that was judged fits"));
       const value = worst.value === Infinity ? "was not measured" : `is ${figure(worst.value)} ${axis.unit}`;
-      lines.push(make("p", { class: "small" }, `The nearest is ${near.id}: its ${axis.label} ${value}.`));
+      lines.push(make("p", { class: "small" }, `The nearest is ${near.id}: its ${within(axis)} ${value}.`));
     } else {
       const { pick, tied } = found;
       lines.push(make("p", { class: "id", "data-pick": pick.id }, pick.id));
@@ -219,18 +220,19 @@
     }
     const pick = found?.pick;
     if (pick && pick.cost[axis.key] > 0) {
-      const name = pick.id.length > 34 ? pick.id.slice(0, 33) + "…" : pick.id;
+      const room = Math.max(10, Math.floor(((width ?? $("chart").clientWidth) - 90) * 0.075));
+      const name = pick.id.length > room ? pick.id.slice(0, room - 1) + "…" : pick.id;
       const xs = points.map((c) => c.cost[axis.key]).filter((v) => v > 0).sort((a, b) => a - b);
       const middle = Math.sqrt(xs[0] * xs[xs.length - 1]);
       const left = pick.cost[axis.key] <= middle;
       annotations.push({ x: Math.log10(pick.cost[axis.key]), y: pick.quality, text: `<b>${plain(name)}</b>`, showarrow: false, xanchor: left ? "left" : "right",
-        xshift: left ? 10 : -10, yanchor: "bottom", yshift: 6, font: { size: 12, color: ink } });
+        xshift: left ? 10 : -10, yanchor: "bottom", yshift: 6, font: { size: 12, color: ink }, bgcolor: colour("card"), opacity: 0.85, borderpad: 1 });
     }
     const common = { gridcolor: line, zeroline: false, linecolor: line, tickfont: { size: 11, color: muted }, fixedrange: true, automargin: true };
     return {
       xaxis: { ...common, type: "log", title: { text: `${axis.label}, ${axis.unit}`, font: { size: 12, color: muted } }, ...ticks(axis) },
       yaxis: { ...common, title: { text: "Accuracy", font: { size: 12, color: muted } } },
-      shapes, annotations, width: width ?? undefined, autosize: width === null,
+      shapes, annotations, width: width ?? undefined, height: width === null ? undefined : 400, autosize: width === null,
       margin: { l: 52, r: 20, t: 28, b: 44 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, color: ink }, hoverlabel: { bgcolor: colour("card"), bordercolor: line, font: { color: ink, size: 12 }, align: "left" },
       hovermode: "closest", dragmode: false,
@@ -280,7 +282,7 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
     // Colours were read for the screen, and the width is the window's: both are drawn anew for paper.
     matchMedia("print").addEventListener("change", (event) => {
-      width = event.matches ? 660 : null;
+      width = event.matches ? $("chart").clientWidth : null;
       again();
     });
     document.documentElement.dataset.chart = "drawn";
@@ -352,7 +354,7 @@
     const heads = [...$("table").tHead.rows[0].cells];
     $("sortby").append(make("option", { value: "" }, "Sort by"));
     heads.forEach((head, column) => {
-      $("sortby").append(make("option", { value: column }, head.textContent));
+      $("sortby").append(make("option", { value: column }, head.innerText.replace(/\s+/g, " ")));
       const first = column === 1 ? "descending" : "ascending"; // of accuracy more is better
       head.firstElementChild.addEventListener("click", () => {
         const was = head.getAttribute("aria-sort");
