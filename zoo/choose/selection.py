@@ -88,7 +88,7 @@ class Selection:
         Raises InputError for another ending, StorageError.
         """
         if Path(path).suffix.lower() == ".html":
-            return report.write(self.to_dict(), path)
+            return report.write(self, path)
         if Path(path).suffix.lower() != ".md":
             raise InputError(f"cannot write a report to {Path(path).name}: its name must end in .html or .md")
         with atomic_file(Path(path)) as file:

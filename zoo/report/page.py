@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -30,9 +30,17 @@ ASSETS = resources.files("zoo.report") / "assets"
 STAGES = ("catalogue", "static cost", "measured cost", "probe", "fine-tuning", "shipped")
 
 
-def write(content: Content, path: str | Path) -> Path:
-    """Write the page of a selection.json's content. Raises as `page`, and StorageError."""
-    text = page(content)
+class Told(Protocol):
+    """A `zoo.Selection`, or whatever else tells its content."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As selection.json holds it."""
+        ...
+
+
+def write(selection: Content | Told, path: str | Path) -> Path:
+    """Write the page of a selection, or of what a selection.json holds. Raises as `page`, and StorageError."""
+    text = page(selection if isinstance(selection, Mapping) else selection.to_dict())
     with atomic_file(Path(path)) as file:
         file.write_text(text, encoding="utf-8")
     return Path(path)
@@ -54,7 +62,7 @@ def page(content: Content) -> str:
     packed = _plotly()
     code = _asset("rule.js") + _asset("page.js")
     allowed = [_digest(code)] + ([packed[1]] if packed else [])
-    return _template().render(
+    text: str = _template().render(
         content=content,
         cost=content.get("cost"),
         heading=_heading(content),
@@ -77,6 +85,7 @@ def page(content: Content) -> str:
         plotly=packed[0] if packed else "",
         allowed=" ".join(f"'{digest}'" for digest in allowed),
     )
+    return text
 
 
 def _asset(name: str) -> str:

@@ -92,7 +92,7 @@ def key_figures(content: Content) -> list[Figure]:
     if test:
         note = f"{interval(test['accuracy_low'], test['accuracy_high'], '.3f')}, of {test['n']} never seen"
         found.append(Figure("On the test part", f"{test['accuracy']:.3f}", note=note))
-    cost = content.get("cost") or (chosen or {}).get("cost")
+    cost = content.get("cost") or (chosen or {}).get("cost") or {}
     for axis in axes(content["budget"]) if cost else ():
         limit, value = content["budget"].get(axis.field), axis.read(cost)
         if limit is None and (value is None or axis.key in ("macs", "params")):
@@ -246,7 +246,7 @@ def _candidate(
         id=row["id"],
         anchor=f"c{place}",
         status=row["status"],
-        group=GROUPS.get(row["status"], row["status"]),
+        group=GROUPS.get(str(row["status"]), str(row["status"])),
         stage=row.get("stage", ""),
         reason=row["reason"],
         quality=row["accuracy"],
