@@ -214,7 +214,7 @@
       annotations.push({ ...text, xref: "paper", x: 0, xanchor: "left", y: baseline.quality, yanchor: "bottom", text: plain(baseline.id) });
     }
     const limit = limits[axis.key];
-    if (limit !== null && limit > 0) {
+    if (inSight(axis, limit)) {
       shapes.push({ type: "line", yref: "paper", x0: limit, x1: limit, y0: 0, y1: 1, line: { color: colour("warn"), width: 1.5, dash: "dash" } });
       annotations.push({ ...text, yref: "paper", y: 1, yanchor: "bottom", x: Math.log10(limit), xanchor: "center", text: `limit ${figure(limit)} ${axis.unit}`, font: { size: 11, color: colour("warn") } });
     }
@@ -239,11 +239,17 @@
     };
   }
 
+  /* A limit far from all points would leave them a corner of the chart: its line is left out. */
+  function inSight(axis, limit) {
+    const values = points.map((c) => c.cost[axis.key]).filter((v) => v > 0);
+    return limit > 0 && limit < 3 * Math.max(...values) && limit > Math.min(...values) / 3;
+  }
+
   /* 1, 2 and 5 of each decade: plotly's own labels of a logarithmic axis are hard to read. */
   function ticks(axis) {
     const values = points.map((c) => c.cost[axis.key]).filter((v) => v > 0);
-    if (limits[axis.key] > 0) values.push(limits[axis.key]);
     if (!values.length) return {};
+    if (inSight(axis, limits[axis.key])) values.push(limits[axis.key]);
     const low = Math.log10(Math.min(...values)), high = Math.log10(Math.max(...values));
     const margin = Math.max(0.06 * (high - low), 0.04);
     const wide = high - low > 2.5, narrow = high - low < 0.6;
