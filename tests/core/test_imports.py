@@ -32,7 +32,7 @@ def test_listing_models_loads_no_framework() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["data", "train", "graph", "cost", "choose", "backbone", "cli", "testing.toy"]
+    "module", ["data", "train", "graph", "cost", "report", "choose", "backbone", "cli", "testing.toy"]
 )
 def test_no_part_of_the_core_loads_a_framework(module: str) -> None:
     frameworks = {

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import report
 from zoo.cards import Budget, Cost
 from zoo.choose.past_costs import short_machine
 from zoo.choose.plots import Plot
@@ -93,7 +94,14 @@ class Selection:
         return markdown(self.rows)
 
     def report(self, path: str | Path) -> Path:
-        """Write the answer, the table and the bill as Markdown."""
+        """Write the answer, the table and the bill: `.html` as one self-contained page, `.md` as Markdown.
+
+        Raises InputError for another ending, StorageError.
+        """
+        if Path(path).suffix.lower() == ".html":
+            return report.write(self, path)
+        if Path(path).suffix.lower() != ".md":
+            raise InputError(f"cannot write a report to {Path(path).name}: its name must end in .html or .md")
         with atomic_file(Path(path)) as file:
             file.write_text(self.summary() + "\n\n" + self.markdown() + "\n", encoding="utf-8")
         return Path(path)
