@@ -150,18 +150,17 @@ def _sized(label: str, model: str, sizes: Sequence[int], published: float, twin:
 def _squeezenet(version: str, file: str, published: float) -> list[Network]:
     model = f"torch:squeezenet{version.replace('.', '_')}@{WEIGHTS}/torch/{file}.pth"
     label = f"SqueezeNet {version}"
-    return [
-        *_sized(label, model, (224, 160), published),
-        Network(f"{label} depth 2 224", f"{model},depth=2,size=224"),
-    ]
+    return _sized(label, model, (224, 160), published)
 
 
+SQUEEZENET = f"torch:squeezenet1_0@{WEIGHTS}/torch/squeezenet1_0-converted-from-deepcompression.pth"
 # Top-1: Howard et al. 2017, table 6 (MobileNet); torchvision's cards (SqueezeNet).
 IMAGES = (
     *_sized("MobileNet 0.25 tf", "tf:mobilenet_v1_0.25_224", (224, 160, 128), 50.6),
     *_sized("MobileNet 0.75 hf", f"hf:{WEIGHTS}/hf/mobilenet_v1_0.75_224", (224, 160, 128), 68.4),
     *_sized("MobileNet 0.75 tf", "tf:mobilenet_v1_0.75_224", (224, 160, 128), 68.4, "MobileNet 0.75 hf"),
     *_squeezenet("1.0", "squeezenet1_0-converted-from-deepcompression", 58.1),
+    Network("SqueezeNet 1.0 depth 2 224", f"{SQUEEZENET},depth=2,size=224"),
     *_squeezenet("1.1", "squeezenet1_1-converted-from-caffe-fp16", 58.2),
 )
 DEPTHS = range(1, 7)
