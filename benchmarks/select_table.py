@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 from select_prepare import costs, features
-from select_space import SPLITS, Candidate, Network, Task
+from select_space import SEEDS, SPLITS, Candidate, Network, Task
 from select_train import bits, key
-from select_truth import heads_folder, read, whole_folder, whole_runs
+from select_truth import heads_folder, read, whole_folder
 
 from zoo.choose import evidence, journal
 from zoo.choose.arms import Arm
@@ -93,14 +93,17 @@ class Table:
         self._heads = {c.label: read(heads_folder(task, c)) for c in task.candidates}
         self._whole = {n.label: read(whole_folder(task, n)) for n in task.networks if not n.fine_tuned_as}
 
+    @functools.cache  # noqa: B019 - a table lives as long as the program
     def seeds(self, split: int) -> tuple[int, ...]:
-        """Of which every network's every run of full length is there."""
-        found = []
-        for seed in range(3):
-            runs = whole_runs(self.task, range(split, split + 1), (seed,), self.task.epochs)
-            if all(key(*run) in done for done in self._whole.values() for run in runs):
-                found.append(seed)
-        return tuple(found)
+        """Of which every network's every run of full length is there, and every head."""
+        return tuple(seed for seed in SEEDS if self._has(split, seed, self.task.epochs))
+
+    def _has(self, split: int, seed: int, epochs: int) -> bool:
+        whole = [key(arm, epochs, seed, split) for arm in self.task.arms("all")]
+        heads = [key(arm, self.task.epochs, seed, split) for arm in self.task.arms("head")]
+        return all(one in done for done in self._whole.values() for one in whole) and all(
+            one in done for done in self._heads.values() for one in heads
+        )
 
     @functools.cached_property
     def splits(self) -> list[int]:
@@ -109,8 +112,7 @@ class Table:
 
     def has_short(self, split: int) -> bool:
         """Whether halving's first rung is there."""
-        runs = whole_runs(self.task, range(split, split + 1), (0,), self.task.short)
-        return all(key(*run) in done for done in self._whole.values() for run in runs)
+        return self._has(split, SEEDS[0], self.task.short)
 
     def heads(self, candidate: Candidate, split: int) -> list[Setting]:
         """With the seeds that the whole networks have, for a fair choice between them."""

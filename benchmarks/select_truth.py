@@ -19,7 +19,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,6 @@ from zoo.choose import journal
 from zoo.choose.arms import Arm
 from zoo.cli.training import THREAD_SETTINGS
 
-BLOCK = 2
-"""Splits a worker's life: loading a network and tracing it costs 10 s."""
 Run = tuple[Arm, int, int, int]
 """Setting, epochs, seed, split."""
 
@@ -47,34 +44,29 @@ def question(task: Task, label: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def head_runs(task: Task, seeds: tuple[int, ...] = SEEDS) -> list[Run]:
+def head_runs(task: Task, split: int) -> list[Run]:
     """All runs of a candidate's head."""
-    arms = task.arms("head")
-    return [(arm, task.epochs, seed, split) for split in range(SPLITS) for seed in seeds for arm in arms]
+    return [(arm, task.epochs, seed, split) for seed in SEEDS for arm in task.arms("head")]
 
 
-def whole_runs(task: Task, splits: range, seeds: tuple[int, ...], epochs: int) -> list[Run]:
-    """Runs of a network's layers, of one length."""
+def whole_runs(task: Task, split: int, seeds: tuple[int, ...]) -> list[Run]:
+    """Runs of a network's layers; with the first seed also those of the first rung's length."""
     arms = task.arms("all")
-    return [(arm, epochs, seed, split) for split in splits for seed in seeds for arm in arms]
+    full = [(arm, task.epochs, seed, split) for seed in seeds for arm in arms]
+    return full + ([(arm, task.short, SEEDS[0], split) for arm in arms] if SEEDS[0] in seeds else [])
 
 
-def blocks() -> Iterator[tuple[range, tuple[int, ...], bool]]:
-    """(splits, seeds, whether of the first rung's length) in the order in which they are worth most."""
-    for seeds in (SEEDS[:1], SEEDS[1:]):
-        for start in range(0, SPLITS, BLOCK):
-            splits = range(start, min(SPLITS, start + BLOCK))
-            yield splits, seeds, False
-            if seeds == SEEDS[:1]:
-                yield splits, seeds, True
+def rounds() -> list[tuple[int, tuple[int, ...]]]:
+    """(split, seeds) in the order in which they are worth most: one seed of every split, then the others."""
+    return [(split, seeds) for seeds in (SEEDS[:1], SEEDS[1:]) for split in range(SPLITS)]
 
 
-def heads(task: Task) -> None:
+def heads(task: Task, split: int) -> None:
     """Train what is missing of all candidates' heads, in this process, on one thread."""
     for candidate in task.candidates:
         folder = heads_folder(task, candidate)
-        wanted = head_runs(task)
-        if len(read(folder)) >= len(wanted):
+        done, wanted = read(folder), head_runs(task, split)
+        if all(key(*run) in done for run in wanted):
             continue
         rows, targets = features(task, candidate)[0], task.data.targets
         classes = len(task.data.classes)
@@ -83,7 +75,7 @@ def heads(task: Task) -> None:
                 recipe = arm.recipe(epochs=epochs, batch_size=BATCH, seed=seed)
                 train = partial(head_run, rows, targets, task.split(number), recipe, classes)
                 kept.once(key(arm, epochs, seed, number), train)
-        print(f"{time.strftime('%H:%M')} heads of {candidate.label}", flush=True)
+    print(f"{time.strftime('%H:%M')} heads of {task.name}, split {split}", flush=True)
 
 
 def heads_folder(task: Task, candidate: Candidate) -> Path:
@@ -106,50 +98,43 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     return {line["key"]: line["result"] for line in lines}
 
 
-def whole_networks(task: Task, splits: range, seeds: tuple[int, ...], short: bool) -> None:
+def whole_networks(task: Task, split: int, seeds: tuple[int, ...]) -> None:
     """A worker process for each network of which runs are missing."""
-    epochs = task.short if short else task.epochs
     for network in task.networks:
         if network.fine_tuned_as:
             continue
         done = read(whole_folder(task, network))
-        if all(key(*run) in done for run in whole_runs(task, splits, seeds, epochs)):
+        if all(key(*run) in done for run in whole_runs(task, split, seeds)):
             continue
         command = [sys.executable, __file__, "--task", task.name, "--worker", network.label,
-                   "--splits", str(splits.start), str(splits.stop), "--epochs", str(epochs),
-                   "--seeds", *map(str, seeds)]  # fmt: skip
+                   "--split", str(split), "--seeds", *map(str, seeds)]  # fmt: skip
         started = time.perf_counter()
         ended = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         spent = f"{time.perf_counter() - started:.0f} s"
-        of = f"{network.label}, splits {splits.start}-{splits.stop - 1}, {epochs} epochs, seeds {seeds}"
-        print(f"{time.strftime('%H:%M')} {of}: {spent}", flush=True)
-        if ended.returncode:
+        print(f"{time.strftime('%H:%M')} {network.label}, split {split}, seeds {seeds}: {spent}", flush=True)
+        if ended.returncode:  # its turn comes again when the command is given again
             print(ended.stderr.decode(errors="replace")[-1500:], flush=True)
 
 
-def work(task: Task, label: str, splits: range, seeds: tuple[int, ...], epochs: int) -> None:
+def work(task: Task, label: str, split: int, seeds: tuple[int, ...]) -> None:
     """In a worker: train what is missing of one network."""
     network = task.network(label)
     with journal.opened(whole_folder(task, network), question(task, label), resume=True) as kept:
         whole = Whole.load(network, task)
-        for arm, length, seed, number in whole_runs(task, splits, seeds, epochs):
-            recipe = arm.recipe(epochs=length, batch_size=BATCH, seed=seed)
-            kept.once(key(arm, length, seed, number), partial(whole.run, task.split(number), recipe))
+        for arm, epochs, seed, number in whole_runs(task, split, seeds):
+            recipe = arm.recipe(epochs=epochs, batch_size=BATCH, seed=seed)
+            kept.once(key(arm, epochs, seed, number), partial(whole.run, task.split(number), recipe))
 
 
 def status(task: Task) -> str:
     """How much is there, and the CPU hours that are left by what runs have taken so far."""
     lines = []
     have = sum(len(read(heads_folder(task, c))) for c in task.candidates)
-    lines.append(f"{task.name}: heads {have} of {len(head_runs(task)) * len(task.candidates)}")
+    lines.append(f"{task.name}: heads {have} of {SPLITS * len(head_runs(task, 0)) * len(task.candidates)}")
     left = 0.0
     for network in (n for n in task.networks if not n.fine_tuned_as):
         done = read(whole_folder(task, network))
-        wanted = [
-            run
-            for splits, seeds, short in blocks()
-            for run in whole_runs(task, splits, seeds, task.short if short else task.epochs)
-        ]
+        wanted = [run for split, seeds in rounds() for run in whole_runs(task, split, seeds)]
         per_epoch = [
             result["cpu"] / int(name.split("epochs ")[1].split("/")[0]) for name, result in done.items()
         ]
@@ -171,8 +156,7 @@ def main() -> int:
     parser.add_argument("--heads", action="store_true", help="only what trains heads")
     parser.add_argument("--status", action="store_true", help="only say how far it is")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--splits", type=int, nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--epochs", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--split", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--seeds", type=int, nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if not SHARED.is_dir():
@@ -182,7 +166,7 @@ def main() -> int:
     os.environ |= dict.fromkeys(THREAD_SETTINGS, "1")
     tasks = [TASKS[given.task]] if given.task else list(TASKS.values())
     if given.worker:
-        work(tasks[0], given.worker, range(*given.splits), tuple(given.seeds), given.epochs)
+        work(tasks[0], given.worker, given.split, tuple(given.seeds))
         return 0
     if given.status:
         print("\n".join(status(task) for task in tasks))
@@ -191,14 +175,14 @@ def main() -> int:
         prepare(task)
         if given.costs:
             measure_costs(task)
-        if not given.prepare and not given.costs:
-            with threadpool_limits(1):
-                heads(task)
-    if given.prepare or given.costs or given.heads:
+    if given.prepare or given.costs:
         return 0
-    for splits, seeds, short in blocks():
+    for split, seeds in rounds():
         for task in tasks:
-            whole_networks(task, splits, seeds, short)
+            with threadpool_limits(1):
+                heads(task, split)
+            if not given.heads:
+                whole_networks(task, split, seeds)
     return 0
 
 

@@ -60,7 +60,8 @@ def task(scripts: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> 
     networks = tuple(scripts.space.Network(name, f"toy:{name}", 50.0) for name in NOISE)
     made = Toy("toy", 3, 1, networks, ("fp32",), at=tmp_path_factory.mktemp("select"))
     _write(scripts, made)
-    scripts.truth.heads(made)
+    for split in range(SPLITS):
+        scripts.truth.heads(made, split)
     return made
 
 
@@ -79,9 +80,9 @@ def _write(scripts: SimpleNamespace, task: Any) -> None:
     for network in task.networks:
         folder = scripts.truth.whole_folder(task, network)
         with journal.opened(folder, scripts.truth.question(task, network.label), resume=True) as kept:
-            for epochs in (task.epochs, task.short):
-                for run in scripts.truth.whole_runs(task, range(SPLITS), (0,), epochs):
-                    kept.put(scripts.train.key(*run), _result(task, network.label, run[3], epochs))
+            for number in range(SPLITS):
+                for run in scripts.truth.whole_runs(task, number, (0,)):
+                    kept.put(scripts.train.key(*run), _result(task, network.label, number, run[1]))
 
 
 def _result(task: Any, label: str, split: int, epochs: int) -> dict[str, Any]:
@@ -179,11 +180,11 @@ def test_heads_are_not_trained_twice_and_half_a_line_is_no_run(scripts: SimpleNa
     folder = scripts.truth.heads_folder(task, task.candidates[0])
     path = folder / journal.FILE
     before = path.read_bytes()
-    scripts.truth.heads(task)
+    scripts.truth.heads(task, SPLITS - 1)
     assert path.read_bytes() == before
     count = len(scripts.truth.read(folder))
     assert count == SPLITS * 3 * 6
     path.write_bytes(before[:-20])
     assert len(scripts.truth.read(folder)) == count - 1
-    scripts.truth.heads(task)  # the run that was cut short is trained again
+    scripts.truth.heads(task, SPLITS - 1)  # the run that was cut short is trained again
     assert len(scripts.truth.read(folder)) == count
