@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from zoo.cards import ImagePreprocess
-from zoo.choose.evidence import Evidence, cross_validate, over_splits
+from zoo.choose.evidence import Evidence, aligned, cross_validate, over_splits
 from zoo.choose.parts import Judged
 from zoo.data import batches
 from zoo.engine import Array
@@ -20,10 +20,12 @@ BINS = 8
 
 
 def majority(judged: Judged, *, seed: int) -> Evidence:
-    """Always the most frequent class of the part that is fitted on."""
+    """Always the most frequent class of the part that is fitted on; as probabilities, the classes' shares in it."""
+    classes = int(judged.targets.max()) + 1
 
     def predict(fitted: Array, held: Array) -> Array:
-        return np.full(len(held), np.bincount(judged.targets[fitted]).argmax())
+        shares = np.bincount(judged.targets[fitted], minlength=classes) / len(fitted)
+        return np.tile(shares, (len(held), 1))
 
     return over_splits(judged.targets, judged.splits, predict)
 
@@ -31,12 +33,12 @@ def majority(judged: Judged, *, seed: int) -> Evidence:
 def bag_of_words(judged: Judged, *, seed: int) -> Evidence:
     """TF-IDF over words and word pairs, logistic regression with C = 10."""
     texts = np.array([str(text) for text in judged.inputs], dtype=object)
+    classes = np.arange(int(judged.targets.max()) + 1)
 
     def predict(fitted: Array, held: Array) -> Array:
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
         model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=400))
-        found: Array = model.fit(texts[fitted], judged.targets[fitted]).predict(texts[held])
-        return found
+        return aligned(model.fit(texts[fitted], judged.targets[fitted]), texts[held], classes)
 
     return over_splits(judged.targets, judged.splits, predict)
 

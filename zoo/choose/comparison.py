@@ -172,8 +172,7 @@ def _row(
 
 def _quality(model: OnnxModel, dataset: Dataset, judged: Judged, *, seed: int) -> tuple[Evidence, str]:
     if model.num_classes is not None and tuple(model.labels or ()) == dataset.classes:
-        predicted = model.predict(dataset.inputs).argmax(axis=1)
-        return Evidence(np.asarray(predicted == dataset.targets)), "its own head"
+        return Evidence.of(model.predict(dataset.inputs), dataset.targets), "its own head"
     features = model.features(judged.inputs)
     evidence = cross_validate(features, judged.targets, judged.splits, seed=seed)
     folds = len(judged.splits)

@@ -8,7 +8,7 @@ examples, so that no example ever judges a model it helped to choose.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from zoo.cards import Cost
 from zoo.choose.rows import Row
 from zoo.data import folds
 from zoo.engine import Array
+from zoo.errors import TrainingError
 from zoo.train import paired_interval as paired_interval
 from zoo.train import wilson_interval
 
@@ -41,9 +42,19 @@ STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 
 @dataclass(frozen=True)
 class Evidence:
-    """correct: bool [N], one per judged example, predicted by a probe that did not see it."""
+    """Predictions of the judged examples, in their order, each by a probe that did not see it.
+
+    correct: bool [N].  probabilities: float32 [N, C], rows sum to 1; empty [0, 0] where only `correct` is known,
+    which is enough for the accuracy and for nothing else.
+    """
 
     correct: Array
+    probabilities: Array = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+    @classmethod
+    def of(cls, probabilities: Array, targets: Array) -> Evidence:
+        """From probabilities [N, C] and targets int64 [N]; the answer is the first of the most probable classes."""
+        return cls(probabilities.argmax(axis=1) == targets, probabilities.astype(np.float32))
 
     @property
     def accuracy(self) -> float:
@@ -91,12 +102,12 @@ def choose_strength(features: Array, targets: Array, *, seed: int) -> float:
     losses = []
     for strength in STRENGTHS:
         probe = logistic(strength).fit(features[fitted], targets[fitted])
-        losses.append(log_loss(targets[held], _aligned(probe, features[held], classes), labels=classes))
+        losses.append(log_loss(targets[held], aligned(probe, features[held], classes), labels=classes))
     return STRENGTHS[int(np.argmin(losses))]
 
 
-def _aligned(probe: Pipeline, features: Array, classes: Array) -> Array:
-    """Probabilities with a column for every class, also one the probe never saw."""
+def aligned(probe: Pipeline, features: Array, classes: Array) -> Array:
+    """Probabilities float64 [N, C] with a column for every class, also one the probe never saw."""
     found = probe.predict_proba(features)
     out = np.full((len(features), len(classes)), 1e-12)
     out[:, np.searchsorted(classes, probe.classes_)] = found
@@ -106,23 +117,39 @@ def _aligned(probe: Pipeline, features: Array, classes: Array) -> Array:
 
 @one_thread
 def cross_validate(features: Array, targets: Array, splits: Splits, *, seed: int) -> Evidence:
-    """Correctness of probes on the held part of each split; features [N, D], targets int64 [N]."""
-    features = features.astype(np.float32)
+    """Predictions of probes on the held part of each split; features [N, D], targets int64 [N].
+
+    There are as many classes as the largest target says.  Raises TrainingError where features are not finite.
+    """
+    features = finite(features).astype(np.float32)
+    classes = np.arange(int(targets.max()) + 1)
 
     def predict(fitted: Array, held: Array) -> Array:
         strength = choose_strength(features[fitted], targets[fitted], seed=seed)
-        found: Array = logistic(strength).fit(features[fitted], targets[fitted]).predict(features[held])
-        return found
+        probe = logistic(strength).fit(features[fitted], targets[fitted])
+        return aligned(probe, features[held], classes)
 
     return over_splits(targets, splits, predict)
 
 
+def finite(features: Array) -> Array:
+    """The features as they are. Raises TrainingError where one is NaN or infinite: no probe can learn on them."""
+    if not np.isfinite(features).all():
+        rows = int((~np.isfinite(features)).any(axis=1).sum())
+        raise TrainingError(
+            f"features of {rows} of {len(features)} examples are NaN or infinite: the network overflows on this "
+            "data. Leave it out, or try it in another precision."
+        )
+    return features
+
+
 def over_splits(targets: Array, splits: Splits, predict: Callable[[Array, Array], Array]) -> Evidence:
-    """Correctness of `predict(fitted, held)` on every held example, in the order of the examples."""
-    correct = np.zeros(len(targets), dtype=bool)
-    for fitted, held in splits:
-        correct[held] = predict(fitted, held) == targets[held]
-    return Evidence(correct[np.sort(np.concatenate([held for _, held in splits]))])
+    """`predict(fitted, held)`, probabilities [n, C], for every held example, in the order of the examples."""
+    found = [(held, predict(fitted, held)) for fitted, held in splits]
+    places = np.concatenate([held for held, _ in found])
+    order = np.argsort(places)
+    probabilities = np.concatenate([values for _, values in found])[order]
+    return Evidence.of(probabilities, targets[places[order]])
 
 
 @one_thread

@@ -7,41 +7,84 @@ interval of p50 are one latency, and then size and at last the id decide.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from zoo.cards import Cost
-from zoo.choose.evidence import Evidence, paired_interval
+from zoo.choose.evidence import Evidence
+from zoo.choose.need import Need, too_little
+from zoo.choose.objectives import ACCURACY, NO_TARGETS, Objective
+from zoo.choose.paired import Gap
+from zoo.engine import Array
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """order: candidates from the one to ship to the last one to fall back on. tied: with the most accurate.
-    reasons: for everybody but the first of `order`, why not.
+    """order: candidates from the one to ship to the last one to fall back on. tied: with the best in quality.
+    reasons: for everybody but the first of `order`, why not.  top: the best in quality.
+    need: what it would take to tell the first of `order` from its nearest rival, where the data cannot; else None.
     """
 
     order: tuple[str, ...]
     tied: frozenset[str]
     reasons: Mapping[str, str]
+    top: str = ""
+    need: Need | None = None
 
 
-def judge(evidence: Mapping[str, Evidence], costs: Mapping[str, Cost], *, tolerance: float) -> Verdict:
-    """Order the candidates that are within the budget. evidence and costs have the same, non-empty keys."""
-    top = min(evidence, key=lambda name: (-evidence[name].accuracy, _latency(costs[name]), name))
-    tied = {name for name in evidence if _ties(evidence[top], evidence[name], tolerance)}
+def judge(
+    evidence: Mapping[str, Evidence],
+    costs: Mapping[str, Cost],
+    *,
+    tolerance: float,
+    objective: Objective = ACCURACY,
+    targets: Array = NO_TARGETS,
+) -> Verdict:
+    """Order the candidates that are within the budget. evidence and costs have the same, non-empty keys.
+
+    tolerance: the largest gap that can be a tie, in units of the objective.  targets: int64 [N], of the judged
+    examples; the accuracy needs none.  O(M log M) for M candidates.
+    """
+    names = list(evidence)
+    gains = dict(zip(names, objective.gains(list(evidence.values()), targets).tolist(), strict=True))
+    ranked = sorted(names, key=lambda name: (-gains[name], _latency(costs[name]), name))
+    top = ranked[0]
+    found = objective.gaps(evidence[top], [evidence[name] for name in ranked], targets)
+    gaps = {name: found.at(index) for index, name in enumerate(ranked)}
+    tied = {name for name in ranked if _ties(gaps[name], tolerance * objective.unit)}
     cheap = _cheapest_first(tied, costs)
-    rest = sorted(
-        set(evidence) - tied, key=lambda name: (-evidence[name].accuracy, _latency(costs[name]), name)
+    rest = [name for name in ranked if name not in tied]
+    reasons = {
+        name: _tied_reason(cheap[0], name, gains[name] - gains[cheap[0]], costs, objective)
+        for name in cheap[1:]
+    }
+    reasons |= {name: objective.behind(top, gaps[name]) for name in rest}
+    need = too_little(
+        cheap[0],
+        _rivals(cheap, rest, gaps, costs),
+        evidence,
+        tolerance=tolerance,
+        objective=objective,
+        targets=targets,
     )
-    chosen = cheap[0]
-    reasons = {name: _tied_reason(chosen, name, evidence, costs) for name in cheap[1:]}
-    reasons |= {name: _beaten_reason(top, name, evidence) for name in rest}
-    return Verdict((*cheap, *rest), frozenset(tied), reasons)
+    return Verdict((*cheap, *rest), frozenset(tied), reasons, top, need)
 
 
-def _ties(best: Evidence, other: Evidence, tolerance: float) -> bool:
-    low, high = paired_interval(best.correct, other.correct)
-    return low <= 0 <= high and best.accuracy - other.accuracy <= tolerance + 1e-12
+def _ties(gap: Gap, tolerance: float) -> bool:
+    return gap.low <= 0 <= gap.high and gap.value <= tolerance + 1e-12
+
+
+def _rivals(
+    cheap: list[str], rest: list[str], gaps: Mapping[str, Gap], costs: Mapping[str, Cost]
+) -> list[str]:
+    """Who may be the better choice after all: the best of the others that tie, and the best of those that are
+    cheaper than the pick and were not shown to be worse.
+    """
+    tied = sorted(cheap[1:], key=lambda name: (gaps[name].value, name))[:1]
+    most = _latency(costs[cheap[0]])
+    unsure = [name for name in rest if gaps[name].low <= 0 and _latency(costs[name]) < most]
+    return tied + unsure[:1]
 
 
 def _latency(cost: Cost) -> float:
@@ -56,28 +99,58 @@ def _noise(cost: Cost) -> float:
     return (cost.spread or 0.0) / 2
 
 
-def _cheapest_first(names: set[str], costs: Mapping[str, Cost]) -> list[str]:
+def _cheapest_first(names: Collection[str], costs: Mapping[str, Cost]) -> list[str]:
     """Repeatedly take the cheapest: among those within the fastest one's noise the smallest, then by id."""
-    left, order = set(names), []
-    while left:
-        fastest = min(left, key=lambda name: (_latency(costs[name]), name))
-        limit = _latency(costs[fastest]) * (1 + _noise(costs[fastest]))
-        equal = [name for name in left if _latency(costs[name]) <= limit]
-        order.append(min(equal, key=lambda name: (costs[name].file_bytes or 0, name)))
-        left.remove(order[-1])
+    by_latency = sorted(names, key=lambda name: (_latency(costs[name]), name))
+    by_size = sorted(names, key=lambda name: (costs[name].file_bytes or 0, name))
+    rank = {name: number for number, name in enumerate(by_size)}
+    latencies = [_latency(costs[name]) for name in by_latency]
+    left = _Least([rank[name] for name in by_latency])
+    order: list[str] = []
+    for place, fastest in enumerate(by_latency):
+        equal = bisect_right(latencies, latencies[place] * (1 + _noise(costs[fastest])))
+        while left.holds(place):
+            order.append(by_size[left.pop(equal)])
     return order
 
 
-def _tied_reason(chosen: str, name: str, evidence: Mapping[str, Evidence], costs: Mapping[str, Cost]) -> str:
-    gap = 100 * (evidence[name].accuracy - evidence[chosen].accuracy)
+class _Least:
+    """Numbers in places, the least of the first so many taken out in O(log n): a tree of minima."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self.size = len(numbers)
+        self.gone = self.size
+        self.place = {number: place for place, number in enumerate(numbers)}
+        self.tree = [self.gone] * self.size + numbers
+        for node in range(self.size - 1, 0, -1):
+            self.tree[node] = min(self.tree[2 * node], self.tree[2 * node + 1])
+
+    def holds(self, place: int) -> bool:
+        """Whether the number in a place is still there."""
+        return self.tree[self.size + place] < self.gone
+
+    def pop(self, end: int) -> int:
+        """Take out the least number of the places before `end`; one of them must still hold its own."""
+        least, low, high = self.gone, self.size, self.size + end
+        while low < high:
+            if low & 1:
+                least = min(least, self.tree[low])
+                low += 1
+            if high & 1:
+                high -= 1
+                least = min(least, self.tree[high])
+            low, high = low // 2, high // 2
+        node = self.size + self.place[least]
+        self.tree[node] = self.gone
+        while node > 1:
+            node //= 2
+            self.tree[node] = min(self.tree[2 * node], self.tree[2 * node + 1])
+        return least
+
+
+def _tied_reason(chosen: str, name: str, gain: float, costs: Mapping[str, Cost], objective: Objective) -> str:
     mine, theirs = _latency(costs[name]), _latency(costs[chosen])
     cost = f"costs more ({mine:.3g} ms against {theirs:.3g} ms)"
     if mine <= theirs * (1 + _noise(costs[chosen])):
         cost = "is as fast within the noise, and larger or later by id"
-    return f"a tie in quality ({gap:+.1f} points), and it {cost}"
-
-
-def _beaten_reason(top: str, name: str, evidence: Mapping[str, Evidence]) -> str:
-    gap = 100 * (evidence[top].accuracy - evidence[name].accuracy)
-    low, high = paired_interval(evidence[top].correct, evidence[name].correct)
-    return f"{gap:.1f} points below {top} (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    return f"a tie in quality ({objective.signed(gain)}), and it {cost}"
