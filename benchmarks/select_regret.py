@@ -33,7 +33,7 @@ from select_strategies import (
     published,
     random_search,
 )
-from select_table import MODES, Table, cheap_scores, probes
+from select_table import MODES, NAMES, Table, probes
 from threadpoolctl import threadpool_limits
 
 from zoo.cards import Budget
@@ -94,7 +94,7 @@ def strategies(margin: float, *, short: bool) -> dict[str, Callable[[Case], Pick
         for most in FEW:
             name = f"zoo select: and halving of {most} network{'s' if most > 1 else ''}"
             found[name] = partial(ours_tuned, margin=margin, most=most)
-    found |= {f"{name} alone": partial(by_score, name=name) for name in ("logistic", *cheap_scores())}
+    found |= {f"{name} alone": partial(by_score, name=name) for name in NAMES}
     for name, way in (("largest that fits", largest), ("published metric first", published)):
         found[f"{name}, probe's head"] = partial(way, tuned=False)
         found[f"{name}, every setting"] = partial(way, tuned=True)
@@ -170,14 +170,12 @@ def tau_table(found: Table, mode: str) -> str:
     """Kendall's tau-b of each score with the fine-tuned truth, in a split and of the means over splits."""
     labels, truth = truths(found)
     known = [probes(found.task, split, mode) for split in found.splits]
-    names = ["logistic", *cheap_scores()]
     scores = {
         name: np.array([[probed[label].scores[name] for label in labels] for probed in known])
-        for name in names
+        for name in NAMES
     }
     places = [np.argsort(np.argsort(values, axis=1), axis=1) for values in scores.values()]
-    if len(names) > 1:
-        scores["mean of their ranks"] = np.mean(places, axis=0)
+    scores["mean of their ranks"] = np.mean(places, axis=0)
     whole = {"MACs": [found.costs[label].macs or 0 for label in labels]}
     whole["published top-1"] = [found.task.network(label).published or 0.0 for label in labels]
     scores |= {name: np.tile(values, (len(truth), 1)) for name, values in whole.items()}

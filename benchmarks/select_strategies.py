@@ -18,6 +18,7 @@ from zoo.cards import Budget
 from zoo.choose.evidence import Evidence, paired_interval
 from zoo.choose.finals import rank
 from zoo.choose.halving import promote, rungs
+from zoo.choose.ladder import climb
 from zoo.choose.limits import excesses
 from zoo.choose.rule import judge
 
@@ -102,8 +103,10 @@ def ours_tuned(case: Case, *, margin: float, most: int) -> Pick:
     """
     probed = _probed(case)
     chosen = survivors(probed, margin)
-    networks = {c.network.label: c for c in case.fitting if c.precision == "fp32" and c.label in chosen}
-    ranked = sorted(networks.values(), key=lambda c: -probed[c.label].evidence.accuracy)
+    ranked = sorted(
+        (c for c in case.fitting if c.precision == "fp32" and c.label in chosen),
+        key=lambda c: chosen.index(c.label),
+    )
     left: dict[str, Candidate] = {}
     for candidate in ranked:  # one framework of the same weights
         if len(left) < most:
@@ -119,10 +122,11 @@ def ours_tuned(case: Case, *, margin: float, most: int) -> Pick:
     return Pick(verdict.order[0], best[verdict.order[0]][1], _probing(case) + cpu)
 
 
-def survivors(probed: Mapping[str, Probe], margin: float) -> list[str]:
-    """Labels whose gap to the best probe is not surely above the margin."""
-    leader = max(probed, key=lambda name: (probed[name].evidence.accuracy, name))
-    return [name for name in probed if gap_low(probed, leader, name) <= margin]
+def survivors(probed: Mapping[str, Probe], margin: float) -> tuple[str, ...]:
+    """Labels that the selector's own ladder keeps, the best first."""
+    logme = {name: probe.scores["LogME"] for name, probe in probed.items()}
+    found = climb({name: probe.evidence for name, probe in probed.items()}, margin=margin, logme=logme)
+    return found.stay
 
 
 def gap_low(probed: Mapping[str, Probe], leader: str, name: str) -> float:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
-import importlib.util
 import inspect
 import time
 from collections.abc import Callable, Sequence
@@ -22,10 +20,14 @@ from select_space import SEEDS, SPLITS, Candidate, Network, Task
 from select_train import bits, key
 from select_truth import heads_folder, read, whole_folder
 
-from zoo.choose import evidence, journal
+from zoo.choose import evidence, journal, ridge
+from zoo.choose import logme as logme_of
 from zoo.choose.arms import Arm
 from zoo.choose.evidence import Evidence, cross_validate, fit_linear_head
 from zoo.choose.halving import Score
+from zoo.choose.logme import logme
+from zoo.choose.ridge import leave_out
+from zoo.choose.spectrum import decompose
 from zoo.data import folds
 from zoo.engine import Array
 
@@ -166,7 +168,7 @@ def marks(text: str) -> Array:
 # --- the selector's own code on the same splits
 def probes(task: Task, split: int, mode: str) -> dict[str, Probe]:
     """Every candidate's, by label; computed once for each state of the code."""
-    sources = inspect.getsource(evidence) + inspect.getsource(judged_candidate) + str(sorted(cheap_scores()))
+    sources = "".join(inspect.getsource(code) for code in (evidence, ridge, logme_of, judged_candidate))
     digest = hashlib.sha256(sources.encode()).hexdigest()[:8]
     question = {"command": "probes", "task": task.name, "code": digest, "data": task.data.fingerprint()}
     with journal.opened(task.folder / f"probes-{digest}", question, resume=True) as kept:
@@ -198,32 +200,22 @@ def judged_candidate(task: Task, candidate: Candidate, number: int, mode: str) -
     right = (rows[split.test] @ head[0].T + head[1]).argmax(axis=1) == targets[split.test]
     scores = {"logistic": found.accuracy}
     seconds = {"logistic": cpu, "head": head_cpu}
-    for name, score in cheap_scores().items():
+    for name, score in SCORES.items():
         scores[name], seconds[name] = timed(lambda score=score: score(x, y))  # type: ignore[misc]
     return {"correct": bits(found.correct), "test": bits(right), "scores": scores, "cpu": seconds}
 
 
-def cheap_scores() -> dict[str, Callable[[Array, Array], float]]:
-    """LogME and the ridge probe's exact leave-one-out accuracy, of the code that is there."""
-    return {
-        name: score
-        for name, module, score in (("LogME", "logme", _logme), ("ridge LOO", "ridge", _ridge))
-        if importlib.util.find_spec(f"zoo.choose.{module}") is not None
-    }
-
-
 def _logme(x: Array, y: Array) -> float:
-    spectrum, logme = _module("spectrum"), _module("logme")
-    return float(logme.logme(spectrum.decompose(x), y))
+    return logme(decompose(x), y)
 
 
 def _ridge(x: Array, y: Array) -> float:
-    spectrum, ridge = _module("spectrum"), _module("ridge")
-    return float((ridge.leave_out(spectrum.decompose(x), y).scores.argmax(axis=1) == y).mean())
+    return float((leave_out(decompose(x), y).scores.argmax(axis=1) == y).mean())
 
 
-def _module(name: str) -> Any:
-    return importlib.import_module(f"zoo.choose.{name}")
+SCORES: dict[str, Callable[[Array, Array], float]] = {"ridge LOO": _ridge, "LogME": _logme}
+"""On all that is known but the test part; features float32 [N, D], targets int64 [N]."""
+NAMES = ("logistic", *SCORES)
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
