@@ -8,6 +8,7 @@ part is looked at. Costs are the meter's, on the very files; measure them again 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
 from pathlib import Path
@@ -53,6 +54,7 @@ def features_path(task: Task, candidate: Candidate) -> Path:
     return task.folder / "features" / f"{candidate.folder}.npz"
 
 
+@functools.lru_cache(maxsize=64)
 def features(task: Task, candidate: Candidate) -> tuple[Array, float]:
     """float32 [N, D] of the pool, and the CPU seconds of an example's pass."""
     with np.load(features_path(task, candidate)) as found:

@@ -21,7 +21,7 @@ import numpy as np
 from common import machine_line, record, table
 from scipy.stats import kendalltau, t
 from select_margin import margin_of, steps
-from select_space import SPLITS, TASKS, Task
+from select_space import SEEDS, SPLITS, TASKS, Task
 from select_strategies import (
     Case,
     Pick,
@@ -37,6 +37,7 @@ from select_table import MODES, NAMES, Table, probes
 from threadpoolctl import threadpool_limits
 
 from zoo.cards import Budget
+from zoo.choose.arms import HEAD_EPOCHS
 from zoo.choose.limits import describe
 from zoo.engine import Array
 
@@ -187,9 +188,10 @@ def tau_table(found: Table, mode: str) -> str:
     return table(["score", "tau in a split, mean", "range", "tau of the means"], rows)
 
 
-def report(task: Task) -> str:
-    """The section of one task."""
-    found = Table(task)
+def report(task: Task, *, only_heads: bool = False, most: int = SPLITS) -> str:
+    """The section of one task, of the first `most` splits that are whole."""
+    found = Table(task, only_heads=only_heads)
+    found.splits = found.splits[:most]
     if not found.splits:
         return f"### {task.name}\n\nNo split is whole yet: python benchmarks/select_truth.py --status."
     given = budgets(found)
@@ -206,7 +208,9 @@ def report(task: Task) -> str:
             regret_table(results, given, task),
             margin.text,
         ]
-    texts += [steps(found), "Kendall's tau with the accuracy of a network's best setting, float32 candidates:",
+    if not only_heads:
+        texts.append(steps(found))
+    texts += ["Kendall's tau with the accuracy of a network's best setting, float32 candidates:",
               tau_table(found, MODES[1])]  # fmt: skip
     return "\n\n".join(texts)
 
@@ -214,24 +218,35 @@ def report(task: Task) -> str:
 def _said(found: Table) -> str:
     task, split = found.task, found.task.split(0)
     seeds = [len(found.seeds(number)) for number in found.splits]
-    preliminary = len(found.splits) < SPLITS or min(seeds) < 3
-    return (
-        f"{'PRELIMINARY: ' if preliminary else ''}{len(found.splits)} of {SPLITS} splits of {len(task.data)} examples "
-        f"({len(split.train)} train, {len(split.validation)} validate, {len(split.test)} test), "
-        f"{len(task.candidates)} candidates, {min(seeds)} to {max(seeds)} of 3 seeds; {task.epochs} epochs of all "
-        f"layers, {10 * task.epochs} of a head; int8 as heads only; one framework fine-tunes for two with the same "
-        "weights."
-    )
+    parts = [
+        "PRELIMINARY"
+        if len(found.splits) < SPLITS or min(seeds) < len(SEEDS) or found.only_heads
+        else "Complete",
+        f"{len(found.splits)} of {SPLITS} splits of {len(task.data)} examples ({len(split.train)} train, "
+        f"{len(split.validation)} validate, {len(split.test)} test)",
+        f"{len(task.candidates)} candidates, {min(seeds)} to {max(seeds)} of {len(SEEDS)} seeds",
+        "heads alone are trained"
+        if found.only_heads
+        else f"{task.epochs} epochs of all layers, "
+        f"{HEAD_EPOCHS * task.epochs} of a head; int8 as heads only; of the same weights in two frameworks one is "
+        "fine-tuned",
+    ]
+    return f"{'; '.join(parts)}."
 
 
 def main() -> int:
     """Print the figures that the table allows for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--task", choices=TASKS)
+    parser.add_argument(
+        "--heads", action="store_true", help="an oracle that trains heads alone: all splits, soon"
+    )
+    parser.add_argument("--splits", type=int, default=SPLITS, help="look at so many at the most")
     parser.add_argument("--record", action="store_true", help="write the section into RESULTS.md")
     given = parser.parse_args()
+    names = [given.task] if given.task else list(TASKS)
     with threadpool_limits(1):
-        parts = [report(TASKS[name]) for name in ([given.task] if given.task else TASKS)]
+        parts = [report(TASKS[name], only_heads=given.heads, most=given.splits) for name in names]
     source = "`python benchmarks/select_regret.py`, from the runs of `python benchmarks/select_truth.py`."
     machine = machine_line("onnxruntime", "torch", "tensorflow")
     text = "\n\n".join(["## The selector's choice", source, *parts, machine])

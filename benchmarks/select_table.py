@@ -88,10 +88,13 @@ class Probe:
 
 
 class Table:
-    """All there is of one task; a network without a run of its own is read as the one that stands for it."""
+    """All there is of one task; a network without a run of its own is read as the one that stands for it.
 
-    def __init__(self, task: Task) -> None:
-        self.task, self.costs = task, costs(task)
+    only_heads: as if no network had been trained as a whole, which is all that there is of most splits for long.
+    """
+
+    def __init__(self, task: Task, *, only_heads: bool = False) -> None:
+        self.task, self.costs, self.only_heads = task, costs(task), only_heads
         self._heads = {c.label: read(heads_folder(task, c)) for c in task.candidates}
         self._whole = {n.label: read(whole_folder(task, n)) for n in task.networks if not n.fine_tuned_as}
 
@@ -101,7 +104,7 @@ class Table:
         return tuple(seed for seed in SEEDS if self._has(split, seed, self.task.epochs))
 
     def _has(self, split: int, seed: int, epochs: int) -> bool:
-        whole = [key(arm, epochs, seed, split) for arm in self.task.arms("all")]
+        whole = [] if self.only_heads else [key(arm, epochs, seed, split) for arm in self.task.arms("all")]
         heads = [key(arm, self.task.epochs, seed, split) for arm in self.task.arms("head")]
         return all(one in done for done in self._whole.values() for one in whole) and all(
             one in done for done in self._heads.values() for one in heads
@@ -114,7 +117,7 @@ class Table:
 
     def has_short(self, split: int) -> bool:
         """Whether halving's first rung is there."""
-        return self._has(split, SEEDS[0], self.task.short)
+        return not self.only_heads and self._has(split, SEEDS[0], self.task.short)
 
     def heads(self, candidate: Candidate, split: int) -> list[Setting]:
         """With the seeds that the whole networks have, for a fair choice between them."""
@@ -125,7 +128,7 @@ class Table:
 
     def whole(self, candidate: Candidate, split: int, *, short: bool = False) -> list[Setting]:
         """All layers trained; none of a candidate in int8."""
-        if candidate.precision != "fp32":
+        if candidate.precision != "fp32" or self.only_heads:
             return []
         done = self._whole[fine_tuned(candidate.network)]
         epochs = self.task.short if short else self.task.epochs

@@ -14,6 +14,7 @@ Wall and CPU seconds are kept: under other load only the latter mean something.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -177,12 +178,11 @@ def main() -> int:
             measure_costs(task)
     if given.prepare or given.costs:
         return 0
-    for split, seeds in rounds():
-        for task in tasks:
-            with threadpool_limits(1):
-                heads(task, split)
-            if not given.heads:
-                whole_networks(task, split, seeds)
+    with threadpool_limits(1):
+        for task, split in itertools.product(tasks, range(SPLITS)):
+            heads(task, split)
+    for (split, seeds), task in itertools.product([] if given.heads else rounds(), tasks):
+        whole_networks(task, split, seeds)
     return 0
 
 
