@@ -96,12 +96,12 @@ def _keep_features(task: Task, candidate: Candidate) -> None:
     print(f"features of {candidate.label}: {found.shape}, {spent['cpu']:.1f} s of CPU", flush=True)
 
 
-def measure_costs(task: Task, threads: int | None = None) -> None:
+def measure_costs(task: Task, *, min_seconds: float = 1.0) -> None:
     """All candidates in interleaved rounds, by `zoo bench`'s meter, at the data's typical length."""
     first = OnnxModel(onnx_path(task, task.candidates[0]))
     tokens = typical_tokens(task.data, first.preprocess)
     pairs = [(candidate.label, onnx_path(task, candidate)) for candidate in task.candidates]
-    costs = measure(pairs, threads=threads, sequence_length=tokens, progress=print)
+    costs = measure(pairs, sequence_length=tokens, min_seconds=min_seconds, progress=print)
     with atomic_file(_costs_path(task)) as file:
         file.write_text(json.dumps([dataclasses.asdict(cost) for cost in costs], indent=1))
 

@@ -49,11 +49,11 @@ FEW = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Line:
-    """A strategy's regret [splits, budgets], and its share of the oracle's CPU seconds."""
+    """A strategy's regret, and its CPU seconds; [splits, budgets] each."""
 
     name: str
     regret: Array
-    share: Array
+    cpu: Array
 
 
 def budgets(table: Table) -> list[Budget]:
@@ -115,7 +115,7 @@ def lines(cases: Sequence[Sequence[Case]], margin: float, *, tuned: bool) -> tup
     for name, way in strategies(margin, short=short).items():
         picks = [[way(case) for case in row] for row in cases]
         test, cpu = (np.array([[getattr(p, part) for p in row] for row in picks]) for part in ("test", "cpu"))
-        found.append(Line(name, truth - test, cpu / seconds))
+        found.append(Line(name, truth - test, cpu))
     draws = np.array(
         [
             [
@@ -127,32 +127,19 @@ def lines(cases: Sequence[Sequence[Case]], margin: float, *, tuned: bool) -> tup
     )
     for place, share in enumerate(SHARES):
         name = f"random search, {100 * share:.0f} % of the oracle's time"
-        found.append(Line(name, truth - draws[:, :, place], np.full_like(seconds, share)))
+        found.append(Line(name, truth - draws[:, :, place], share * seconds))
     return found, seconds
 
 
-def regret_table(found: Sequence[Line], given: Sequence[Budget], task: Task) -> str:
-    """A row a strategy."""
+def regret_table(found: Sequence[Line], seconds: Array, given: Sequence[Budget], task: Task) -> str:
+    """A row a strategy. seconds: the oracle's, [splits, budgets]."""
     rows = []
     for line in found:
         mean, low, high = (100 * value for value in interval(line.regret.mean(axis=1), task))
         each = [f"{100 * value:+.1f}" for value in line.regret.mean(axis=0)]
-        rows.append(
-            [
-                line.name,
-                f"{mean:+.2f}",
-                f"{low:+.1f} to {high:+.1f}",
-                *each,
-                f"{100 * line.share.mean():.2f} %",
-            ]
-        )
-    header = [
-        "strategy",
-        "regret, points",
-        "95 %",
-        *(describe(budget) for budget in given),
-        "of the oracle's CPU",
-    ]
+        spent = [f"{line.cpu.mean():.1f}", f"{100 * (line.cpu / seconds).mean():.2f} %"]
+        rows.append([line.name, f"{mean:+.2f}", f"{low:+.1f} to {high:+.1f}", *each, *spent])
+    header = ["strategy", "regret, points", "95 %", *map(describe, given), "CPU s", "of the oracle's"]
     return table(header, rows)
 
 
@@ -205,7 +192,7 @@ def report(task: Task, *, only_heads: bool = False, most: int = SPLITS) -> str:
         results, seconds = lines(cases, margin.kept, tuned=mode == MODES[0])
         texts += [
             f"Judged by {mode}; the oracle takes {seconds.mean():.0f} s of CPU a budget.",
-            regret_table(results, given, task),
+            regret_table(results, seconds, given, task),
             margin.text,
         ]
     if not only_heads:

@@ -176,6 +176,15 @@ def test_the_whole_report_of_a_small_table(scripts: SimpleNamespace, task: Any) 
     assert "winner lost" in text
 
 
+def test_an_oracle_of_heads_alone_looks_at_no_whole_network(scripts: SimpleNamespace, task: Any) -> None:
+    table = scripts.table.Table(task, only_heads=True)
+    assert table.splits == [0, 1, 2] and table.seeds(0) == (0, 1, 2)  # whole networks have one seed
+    case = scripts.strategies.Case(table, 0, Budget(), scripts.table.probes(task, 0, "validation"))
+    assert {setting.arm.part for setting in case.settings} == {"head"}
+    assert scripts.strategies.oracle(case).label == "large"
+    assert "heads alone" in scripts.regret.report(task, only_heads=True, most=2)
+
+
 def test_heads_are_not_trained_twice_and_half_a_line_is_no_run(scripts: SimpleNamespace, task: Any) -> None:
     folder = scripts.truth.heads_folder(task, task.candidates[0])
     path = folder / journal.FILE
