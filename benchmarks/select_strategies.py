@@ -137,14 +137,18 @@ def gap_low(probed: Mapping[str, Probe], leader: str, name: str) -> float:
 
 
 def halve(case: Case, candidates: Sequence[Candidate]) -> tuple[list[Setting], float]:
-    """Each candidate's best setting, and the CPU seconds of all runs; by `zoo.choose.halving`, seed 0."""
-    table, split = case.table, case.split
-    full = {_name(s): s for c in candidates for s in table.whole(c, split)}
-    left = {_name(s): s for c in candidates for s in table.whole(c, split, short=True)}
+    """Each candidate's best setting, and the CPU seconds of all runs; by `zoo.choose.halving`, seed 0.
+
+    AdamW's rates alone, as the selector has it, which promotes on a part of the training examples, not on validation.
+    """
+    table, split, epochs = case.table, case.split, case.table.task.epochs
+    full = {_name(s): s for c in candidates for s in table.whole(c, split) if s.arm.optimizer == "adamw"}
+    brief = [s for c in candidates for s in table.whole(c, split, short=True)]
+    left = {_name(s): s for s in brief if _name(s) in full}
     stratum = {name: s.candidate.label for name, s in left.items()}
     cpu = 0.0
-    for rung in rungs(len(left), len(candidates), table.task.epochs) if candidates else []:
-        if rung.epochs == table.task.epochs:
+    for rung in rungs(len(left), len(candidates), epochs) if candidates else []:
+        if rung.epochs == epochs:
             left = {name: _first_seed(full[name]) for name in left}
         cpu += sum(s.cpu for s in left.values())
         kept = promote({name: s.score for name, s in left.items()}, stratum, rung.keep)

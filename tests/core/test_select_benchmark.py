@@ -131,8 +131,8 @@ def test_halving_among_the_survivors_finds_what_probes_cannot_see(
     tuned = scripts.strategies.ours_tuned(case, margin=1.0, most=3)
     assert probed.label == "large"
     assert (tuned.label, tuned.test) == ("middle", 1.0)
-    # 18 settings at 1 epoch, the best third of them at 3
-    assert tuned.cpu == pytest.approx(probed.cpu + 18 * 1.0 + 6 * 3.0)
+    # AdamW's three rates of each at 1 epoch, a third of them at 3
+    assert tuned.cpu == pytest.approx(probed.cpu + 9 * 1.0 + 3 * 3.0)
     assert scripts.strategies.ours_tuned(case, margin=1.0, most=1).label == "large"
 
 
