@@ -277,9 +277,8 @@ def paired_evidence(targets: Array, parts: Sequence[tuple[Array, Array]]) -> Evi
     """Of (positions held, their probabilities float32 [n, C]) of every split, in the order of the examples."""
     held = np.concatenate([positions for positions, _ in parts])
     order = np.argsort(held)
-    probabilities = np.concatenate([values for _, values in parts])[order].astype(np.float32)
-    correct = probabilities.argmax(axis=1) == targets[held[order]]
-    return Evidence(correct)
+    probabilities = np.concatenate([values for _, values in parts])[order]
+    return Evidence.of(probabilities, targets[held[order]])
 
 
 def train_on_all(state: State, tuned: Tuned) -> Path:
