@@ -57,27 +57,19 @@ def select(
     test: Any = None,
     budget: Budget = Budget(),  # noqa: B008 - frozen
     candidates: Sequence[str] | None = None,
-    precisions: Sequence[str] = ("fp32",),
-    sizes: Sequence[int] = (),
-    within_s: float | None = None,
+    precisions: Sequence[str] = ("fp32",), sizes: Sequence[int] = (), within_s: float | None = None,
     costs: Source | None = None,
-    out: str | Path | None = None,
-    resume: bool = False,
-    force: bool = False,
-    objective: str = "accuracy",
-    error_costs: str | Path | None = None,
-    tolerance: float = 0.01,
+    out: str | Path | None = None, resume: bool = False, force: bool = False,
+    objective: str = "accuracy", error_costs: str | Path | None = None, tolerance: float = 0.01,
     folds: int = 5,
     seed: int = 0,
     threads: int | None = None,
     fresh: bool = False,
     offline: bool = False,
-    text: str | None = None,
-    label: str | None = None,
-    on_error: OnError = "fail",
+    text: str | None = None, label: str | None = None, on_error: OnError = "fail",
     ray: str | None = None,
     progress: Callable[[str], None] | None = None,
-) -> Selection:
+) -> Selection:  # fmt: skip
     """The best model within the budget for this data, every loser with its reason.
 
     data, validation, test: as `zoo.data.open_data` takes them; data in parts brings its own. Without `test` a
@@ -95,10 +87,10 @@ def select(
     """
     check_limits(budget, offline=offline)
     folder, reading = _folder(out, resume=resume, force=force), DataOptions(text, label, on_error)
+    named = None if candidates is None else tuple(candidates)
     with networked(not offline):
         parts = open_parts(data, validation, test, options=reading, folds=folds, seed=seed)
         spread = make_spread(precisions, sizes, parts.train.kind)
-        named = None if candidates is None else tuple(candidates)
         aim = asked_objective(objective, error_costs, parts.train.classes)
         wanted = Wanted(named, spread, aim, tolerance, folds, seed, _within(within_s), offline)
         given = None if costs is None else device_costs(costs)

@@ -20,6 +20,7 @@ from zoo.cli.options import (
     LabelColumn,
     OnError,
     OnErrorOption,
+    RayAddress,
     Seed,
     TextColumn,
     Threads,
@@ -31,7 +32,6 @@ CANDIDATE_HELP = "ID, pattern, hf:FOLDER of models, or ID,depth=all; repeat."
 TASK_HELP = "Without DATA: image-classification, by published figures and measured cost."
 SIZE_HELP = "Pixels a side, such as 160,224 (default: each model's)."
 WITHIN_HELP = "Time for all of it, such as 10min: the best few are fine-tuned then."
-RAY_HELP = "Export and train on this Ray cluster: auto or HOST:PORT."
 OBJECTIVE_HELP = "accuracy, macro-f1, log-loss, calibration (Brier score) or cost."
 ERROR_COSTS_HELP = "CSV: what each answer (column) costs for each true class (row)."
 AT_MOST_HELP = "Without DATA: networks to measure."
@@ -79,60 +79,67 @@ def read_reading(
     return {"text": text_column, "label": label_column, "on_error": on_error.value}
 
 
-@with_budget
-@merged("tried", read_candidates)
-@merged("spread", read_spread)
-@merged("reading", read_reading)
-def select_command(
-    budget: Budget,
-    tried: dict[str, Any],
-    spread: dict[str, Any],
-    reading: dict[str, Any],
-    data: Data = None,
-    task: Annotated[str | None, typer.Option(help=TASK_HELP)] = None,
-    validation: Annotated[str | None, typer.Option(help="Choose on this, not by cross-validation.")] = None,
-    test: Annotated[str | None, typer.Option(help="Judge the pick on this, not on a part kept back.")] = None,
+def read_aim(
+    *,
     objective: Annotated[str, typer.Option(help=OBJECTIVE_HELP)] = "accuracy",
     error_costs: Annotated[Path | None, typer.Option(help=ERROR_COSTS_HELP)] = None,
     tolerance: Annotated[float, typer.Option(help="Largest gap in the objective that may be a tie.")] = 0.01,
     folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
+) -> dict[str, Any]:
+    """What is to be best, and how that is judged, as `zoo.select` takes it."""
+    return {"objective": objective, "error_costs": error_costs, "tolerance": tolerance, "folds": folds}
+
+
+def read_out(
+    *,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for what ships.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over what is in the folder.")] = False,
+) -> dict[str, Any]:
+    """Where results go, as `zoo.select` takes it."""
+    return {"out": output, "resume": resume, "force": force}
+
+
+@with_budget
+@merged("tried", read_candidates)
+@merged("spread", read_spread)
+@merged("aim", read_aim)
+@merged("reading", read_reading)
+@merged("kept", read_out)
+def select_command(
+    budget: Budget,
+    tried: dict[str, Any],
+    spread: dict[str, Any],
+    aim: dict[str, Any],
+    reading: dict[str, Any],
+    kept: dict[str, Any],
+    data: Data = None,
+    task: Annotated[str | None, typer.Option(help=TASK_HELP)] = None,
+    validation: Annotated[str | None, typer.Option(help="Choose on this, not by cross-validation.")] = None,
+    test: Annotated[str | None, typer.Option(help="Judge the pick on this, not on a part kept back.")] = None,
     seed: Seed = 0,
     threads: Threads = None,
     costs: CostsFile = None,
     fresh: Fresh = False,
-    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=RAY_HELP)] = None,
+    ray: RayAddress = None,
     measure_at_most: Annotated[int | None, typer.Option(min=1, help=AT_MOST_HELP)] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be done.")] = False,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for what ships.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write over what is in the folder.")] = False,
     json: AsJson = False,
 ) -> None:
     """The best model within the budget, measured; every candidate in the table with figures or a reason."""
     wanted = {**tried, "budget": budget}
     if data is None:
         how = {"costs": costs, "threads": threads, "measure_at_most": measure_at_most}
-        needs = {"validation": validation, "test": test, "output": output}
+        needs = {"validation": validation, "test": test, "output": kept["out"]}
         without_data.run(task, wanted, how, needs, plan=plan, json=json)
         return
     without_data.check_task(task, data, measure_at_most)
     if plan:
         _plan(data, {**wanted, **reading}, json=json)
         return
-    rest = {
-        "out": output,
-        "resume": resume,
-        "force": force,
-        "objective": objective,
-        "error_costs": error_costs,
-        "tolerance": tolerance,
-        "folds": folds,
-        "costs": costs,
-        "fresh": fresh,
-        "ray": ray,
-    }
-    settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest}
-    _select(data, {**settings, **wanted, **spread, **reading}, json=json)
+    rest = {"validation": validation, "test": test, "seed": seed, "threads": threads}
+    rest |= {"costs": costs, "fresh": fresh, "ray": ray}
+    _select(data, {**rest, **wanted, **spread, **aim, **reading, **kept}, json=json)
 
 
 def names(each: list[str] | None, together: str | None) -> list[str] | None:
