@@ -137,7 +137,7 @@ def select_command(
     if plan:
         _plan(data, {**wanted, **reading}, json=json)
         return
-    rest = {"validation": validation, "test": test, "seed": seed, "threads": threads}
+    rest: dict[str, Any] = {"validation": validation, "test": test, "seed": seed, "threads": threads}
     rest |= {"costs": costs, "fresh": fresh, "ray": ray}
     _select(data, {**rest, **wanted, **spread, **aim, **reading, **kept}, json=json)
 
