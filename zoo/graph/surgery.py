@@ -60,10 +60,10 @@ def prune(model: onnx.ModelProto) -> None:
         if (index := producer.get(name)) is not None and index not in kept:
             kept.add(index)
             waiting.extend(reads(graph.node[index]))
-    _keep(graph.node, [node for i, node in enumerate(graph.node) if i in kept])
-    _keep(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
+    _leave(graph.node, kept)
+    _leave(graph.initializer, {i for i, t in enumerate(graph.initializer) if t.name in needed})
     held = {tensor.name for tensor in graph.initializer}
-    _keep(graph.input, [value for value in graph.input if value.name not in held])
+    _leave(graph.input, {i for i, value in enumerate(graph.input) if value.name not in held})
 
 
 def keep_outputs(model: onnx.ModelProto, wanted: Sequence[str]) -> None:
@@ -71,6 +71,13 @@ def keep_outputs(model: onnx.ModelProto, wanted: Sequence[str]) -> None:
     by_name = {value.name: value for value in model.graph.output}
     _keep(model.graph.output, [by_name[name] for name in wanted])
     prune(model)
+
+
+def _leave(field: Any, wanted: Collection[int]) -> None:
+    """Leave the members at these places, without copying one: they may hold half a gigabyte of weights."""
+    for i in range(len(field) - 1, -1, -1):
+        if i not in wanted:
+            del field[i]
 
 
 def _keep(field: Any, values: Sequence[Any]) -> None:
