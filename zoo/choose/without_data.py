@@ -188,7 +188,7 @@ class _Search:
     def answer(self, left_out: Sequence[Row], settings: Mapping[str, object]) -> Selection:
         """Raises NothingFitsError, WorkerError."""
         best = self.best()
-        rows = [self.row_of(entry, best) for entry in self.entries]
+        rows = [self._row(entry, best) for entry in self.entries]
         if best is None:
             raise self._nothing(rows)
         cost = self.costs[network_of(best)]
