@@ -33,9 +33,9 @@ NO_NETWORK = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_pr
 COLOURS = {"ants": (200, 40, 40), "bees": (40, 40, 200)}
 
 
-def photographs(folder: Path, *, count: int = 8) -> None:
-    """Noisy red ants and noisy blue bees, `count` of each, seeded."""
-    rng = np.random.default_rng(0)
+def photographs(folder: Path, *, count: int = 8, seed: int = 0) -> None:
+    """Noisy red ants and noisy blue bees, `count` of each; other ones for another seed."""
+    rng = np.random.default_rng(seed)
     for name, colour in COLOURS.items():
         (folder / name).mkdir(parents=True)
         for i in range(count):

@@ -193,10 +193,10 @@ def test_sweeping_leaves_what_is_being_written(own: Path) -> None:
 # --- shared by the commands
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder: photos in parts, with the toy framework installed."""
+    """The current folder: photos in parts, none of them in two, with the toy framework installed."""
     work = tmp_path / "work"
-    for part, count in (("train", 8), ("val", 6), ("test", 7)):
-        photographs(work / "photos" / part, count=count)
+    for seed, (part, count) in enumerate((("train", 8), ("val", 6), ("test", 7))):
+        photographs(work / "photos" / part, count=count, seed=seed)
     monkeypatch.chdir(work)
     with toy.installed(tmp_path / "site"):
         yield work

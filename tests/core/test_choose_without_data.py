@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from zoo.cards import IMAGE_TASK, Budget, ModelCard, WeightsCard
+from zoo.cards import IMAGE_TASK, Budget, Cost, ModelCard, WeightsCard
 from zoo.catalogue import Entry
-from zoo.choose import select_without_data
+from zoo.choose import plan_without_data, select_without_data
 from zoo.choose.pace import Pace
+from zoo.choose.promising import promising
 from zoo.choose.without_data import _Search
-from zoo.cost.store import Store
+from zoo.cost import machine, usable_cores
+from zoo.cost.store import Settings, Store
 from zoo.errors import InputError, NothingFitsError
 from zoo.testing.toy import forget_adapters, installed
 
@@ -143,6 +145,36 @@ def test_costs_of_another_device_are_taken_and_nothing_is_measured(tmp_path: Pat
     assert rows_of(found)["shop:w64@v1"].reason == "no figure of this device"
 
 
+@pytest.mark.usefixtures("shop")
+def test_a_plan_measures_nothing_and_names_what_nobody_published_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    asked = ["shop:w64", "shop:w256", "shop:w16", "shop:w32"]
+    lines = plan_without_data(
+        IMAGE_TASK, budget=Budget(latency_ms=20, licence="mit"), candidates=asked, most=3
+    )
+    assert lines[0] == (
+        "2 candidates are left by their cards, 1 by licence, 1 because no ImageNet-1K top-1 is published of it are not."
+    )
+    assert lines[1].startswith("Up to 3 networks are exported with random weights and measured")
+    assert [line.partition(",")[0] for line in lines[2:]] == [
+        "shop:w64@none: top-1 60.00 % by its publisher",
+        "shop:w16@none: top-1 40.00 % by its publisher",
+    ]
+    kept, rows = promising(
+        ["shop:w64", "shop:wide*", "shop:w16,size=4"], Budget(latency_ms=20), offline=False
+    )
+    assert [entry.id for entry in kept] == ["shop:w64@v1"]
+    reasons = {row.id: (row.status, row.reason) for row in rows}
+    assert (
+        reasons["shop:wide*"][0] == "failed"
+        and "no image-classification model matches" in reasons["shop:wide*"][1]
+    )
+    assert reasons["shop:w16,size=4"][1] == "no ImageNet-1K top-1 is published of it as it is asked for"
+    assert Store().ids() == []
+
+
 def test_what_cannot_be_answered_without_data() -> None:
     with pytest.raises(InputError, match="publishers state figures of texts on another data set each"):
         select_without_data("text-classification", budget=Budget(latency_ms=5))
@@ -174,8 +206,6 @@ def test_the_search_measures_no_more_than_the_answer_needs() -> None:
     while (chosen := search._next()) is not None:
         measured.append(chosen.card.macs_g)
         rate = 5.0 if chosen.card.family == "dense" else 10.0
-        from zoo.cards import Cost
-
         name = f"shop:{chosen.card.name}@none"
         cost = Cost(
             name, latency_p50_ms=rate * (chosen.card.macs_g or 0), macs=int((chosen.card.macs_g or 0) * 1e9)
@@ -191,10 +221,6 @@ def test_the_search_measures_no_more_than_the_answer_needs() -> None:
 def test_pace_is_of_this_machines_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
     assert not Pace.here().known and Pace.here().least_ms(5) == 0
-    from zoo.cards import Cost
-    from zoo.cost import machine, usable_cores
-    from zoo.cost.store import Settings
-
     here = machine()
     cost = Cost(
         "torch:x@none",

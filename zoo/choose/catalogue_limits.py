@@ -27,7 +27,7 @@ STAGE = "catalogue"
 HEAD_PARAMS_M, HEAD_PARAMS_SHARE = 4.2, 0.2
 """A published head has at most 4,096 features for 1,000 classes, or with ImageNet-21k's a fifth of a large network."""
 HEAD_MACS_SHARE = 0.3
-"""SqueezeNet's head is a convolution over the whole map: a quarter of its MACs, the most of any card's."""
+"""SqueezeNet's head is a convolution over the whole map: a quarter of its MACs."""
 README_LINES = 40
 
 

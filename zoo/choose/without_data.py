@@ -188,13 +188,14 @@ class _Search:
     def answer(self, left_out: Sequence[Row], settings: Mapping[str, object]) -> Selection:
         """Raises NothingFitsError, WorkerError."""
         best = self.best()
-        rows = [self.row_of(entry, best) for entry in self.entries]
+        rows = [self._row(entry, best) for entry in self.entries]
         if best is None:
             raise self._nothing(rows)
         cost = self.costs[network_of(best)]
         rank = {"chosen": 0, "within": 1, "over budget": 2, "failed": 3}
         rows = sorted([*rows, *left_out], key=lambda r: (rank.get(r.status, 4), -(top1_of(r) or 0.0), r.id))
         notes = [self.source or f"Cost: {machine_text(cost)}; {threads_text(cost)}, random weights."]
+        notes += [f"To be taken with care: {cost.warning}."] if cost.warning else []
         notes.append(f"Not measured: {counted(rows)}.")
         return Selection(
             best.id, self._why(best, cost), self.budget, tuple(rows), {**settings, "notes": notes}, cost
