@@ -62,7 +62,7 @@ def executor() -> Iterator[LocalExecutor]:
 
 
 def task(
-    key: str, what: str, framework: str = "one", timeout_s: float | None = 60, **arguments: object
+    key: str, what: str, framework: str = "one", timeout_s: float | None = None, **arguments: object
 ) -> Task:
     return Task(key, framework, f"steps:{what}", arguments, timeout_s)
 
@@ -186,7 +186,7 @@ def test_steps_that_are_kept_are_not_done_again(executor: LocalExecutor, tmp_pat
     asked = {"kept": task("", "crash"), "stale": task("", "add", a=1, b=1), "new": task("", "add", a=2, b=2)}
     journal.put("kept", 7)
     journal.put("stale", -1)
-    found = each(asked, journal, executor, say=begun.append, sound=lambda result: result > 0)
+    found = each(asked, journal, executor, say=begun.append, sound=lambda key, result: result > 0)
     assert found == {"kept": 7, "stale": 2, "new": 4} and begun == ["stale", "new"]
     assert [journal.get(key) for key in asked] == [7, 2, 4]
     lost = each({"lost": task("", "crash")}, journal, executor, say=begun.append)["lost"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -56,21 +57,17 @@ def cluster(env: Mapping[str, str]) -> Iterator[Cluster]:
 
 def _head(port: int, client: int, base: str) -> list[str]:
     return ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={base}/ray",
-            "--include-dashboard=false", "--node-ip-address=127.0.0.1"]  # fmt: skip
+            "--include-dashboard=false", "--no-monitor", "--node-ip-address=127.0.0.1"]  # fmt: skip
 
 
 def _start(where: list[str], folder: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """A machine: its raylet and what the raylet starts are in one process group."""
-    own = {
-        "TMPDIR": str(folder / "tmp"),
-        "ZOO_CACHE": str(folder / "cache"),
-        "RAY_DISABLE_MEMORY_MONITOR": "1",
-    }
+    own = {"TMPDIR": str(folder / "tmp"), "ZOO_CACHE": str(folder / "cache"), **PATIENT}
     return subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", "--num-gpus=0",
          "--object-store-memory=100000000", "--disable-usage-stats", *where],
         env={**os.environ, **env, **own}, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT,
-        stdout=(folder / "said").open("wb"), cwd=folder, start_new_session=True,
+        stdout=(folder / "said").open("wb"), cwd=folder, start_new_session=True, preexec_fn=_with_its_parent,
     )  # fmt: skip
 
 
@@ -83,6 +80,12 @@ def _started(where: list[str], folder: Path, env: Mapping[str, str]) -> subproce
                 return node
             time.sleep(0.1)
     raise RuntimeError(f"no machine of the cluster started: {(folder / 'said').read_text(errors='replace')}")
+
+
+def _with_its_parent() -> None:
+    """Tests that are killed leave no cluster behind (Linux: PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _end(node: subprocess.Popen[bytes]) -> None:

@@ -196,13 +196,13 @@ def each(
     executor: Executor,
     *,
     say: Callable[[str], None],
-    sound: Callable[[Any], bool] = lambda result: True,
+    sound: Callable[[str, Any], bool] = lambda key, result: True,
 ) -> dict[str, Any]:
     """Results of steps of an experiment by their keys in the journal: kept ones, and those of the executor.
 
     The executor does what is missing side by side, as far as it can; each is kept as it comes. A process that ends is a
-    run that failed, as in `Bench.run`.  say: gets the key of each that begins.  sound: whether a kept result stands.
-    Raises what a task raises but for WorkerError.
+    run that failed, as in `Bench.run`.  say: gets the key of each that begins.
+    sound: of a key and the result that is kept, whether it stands. Raises what a task raises but for WorkerError.
     """
     todo = [replace(task, key=key) for key, task in tasks.items() if not _stands(journal, key, sound)]
     for outcome in executor.run(todo, on_start=lambda task: say(task.key)):
@@ -212,6 +212,6 @@ def each(
     return {key: journal.get(key) for key in tasks}
 
 
-def _stands(journal: Journal, key: str, sound: Callable[[Any], bool]) -> bool:
+def _stands(journal: Journal, key: str, sound: Callable[[str, Any], bool]) -> bool:
     found = journal.get(key)
-    return found is not None and sound(found)
+    return found is not None and sound(key, found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -101,7 +102,7 @@ def checked(name: str) -> str:
 def moved(value: JSON, old: Path, new: Path) -> JSON:
     """JSON with the paths in one folder as paths in another, also those within a text."""
     if isinstance(value, str):
-        return str(new) if value == str(old) else value.replace(f"{old}/", f"{new}/")
+        return re.sub(rf"(?<![\w./-]){re.escape(str(old))}(?=/|$|[^\w.-])", lambda _: str(new), value)
     if isinstance(value, list):
         return [moved(item, old, new) for item in value]
     if isinstance(value, dict):
