@@ -74,6 +74,13 @@ def test_no_name_leads_out_of_the_home(home: Path, name: str) -> None:
         parcels.entries(home, [name])
 
 
+def test_only_what_was_asked_for_is_written(home: Path) -> None:
+    parcels.unpack([("out/a/b", b"1"), ("x", b"2")], home, only=("out", "x"))
+    for name in ("xy", "list.json", "outer/a"):
+        with pytest.raises(InputError, match="no file that was asked for"):
+            parcels.unpack([(name, b"")], home, only=("out", "x"))
+
+
 def test_paths_in_json_move_with_their_folder() -> None:
     stay = ["/home/ab/x", "/root/home/a/x", "home/a", "/home/a.txt", 1, None]
     move = ["/home/a", "/home/a/x.onnx", "see '/home/a/y', please", "hf:net@/home/a/w"]

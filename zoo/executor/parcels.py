@@ -76,9 +76,14 @@ def pack(home: Path, names: Sequence[str]) -> Files:
     return _read(home, entries(home, names))
 
 
-def unpack(files: Files, home: Path) -> None:
-    """Write them. Raises StorageError, InputError for a name that leads out of the home."""
+def unpack(files: Files, home: Path, *, only: Sequence[str] | None = None) -> None:
+    """Write them. only: names, of files and folders, that they may have or lie in; None: any.
+
+    Raises StorageError, InputError for a name that leads out of the home or is none of those.
+    """
     for name, content in files:
+        if only is not None and not any(PurePosixPath(name).is_relative_to(allowed) for allowed in only):
+            raise InputError(f"{name!r} is no file that was asked for")
         with atomic_file(home / checked(name)) as path:
             path.write_bytes(content)
 
