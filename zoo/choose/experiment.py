@@ -202,8 +202,8 @@ def each(
 ) -> dict[str, Any]:
     """Results of steps of an experiment by their keys in the journal: kept ones, and those of the executor.
 
-    The executor does what is missing side by side, as far as it can; each is kept as it comes. One that ends in LOST is a
-    run that failed.  say: gets the key of each that begins.  sound: of a key and the result that is kept, whether it
+    The executor does what is missing side by side, as far as it can; each is kept as it comes. One that ends in LOST is
+    a run that failed.  say: gets the key of each that begins.  sound: of a key and the result that is kept, whether it
     stands. Raises what else a task raises.
     """
     todo = [replace(task, key=key) for key, task in tasks.items() if not _stands(journal, key, sound)]
