@@ -15,14 +15,14 @@ import pytest
 
 from zoo.choose.experiment import each
 from zoo.choose.journal import Journal
-from zoo.errors import InputError, ModelFileError, WorkerError
+from zoo.errors import InputError, ModelFileError, StorageError, WorkerError
 from zoo.executor import LocalExecutor, Outcome, Task
 
 CHILD = '''
 import os, pathlib, time
 from zoo.choose.experiment import each
 from zoo.choose.journal import Journal
-from zoo.errors import ModelFileError
+from zoo.errors import ModelFileError, StorageError
 
 def add(a, b): return a + b
 def pid(): return os.getpid()
@@ -43,6 +43,7 @@ def eaten():
 def hang(path):
     pathlib.Path(path).write_text(str(os.getpid()))
     time.sleep(600)
+def full(): raise StorageError("disk full")
 def refuse(): raise ModelFileError("no model")
 '''
 
@@ -62,7 +63,7 @@ def executor() -> Iterator[LocalExecutor]:
 
 
 def task(
-    key: str, what: str, framework: str = "one", timeout_s: float | None = 60, **arguments: object
+    key: str, what: str, framework: str = "one", timeout_s: float | None = None, **arguments: object
 ) -> Task:
     return Task(key, framework, f"steps:{what}", arguments, timeout_s)
 
@@ -186,13 +187,14 @@ def test_steps_that_are_kept_are_not_done_again(executor: LocalExecutor, tmp_pat
     asked = {"kept": task("", "crash"), "stale": task("", "add", a=1, b=1), "new": task("", "add", a=2, b=2)}
     journal.put("kept", 7)
     journal.put("stale", -1)
-    found = each(asked, journal, executor, say=begun.append, sound=lambda result: result > 0)
+    found = each(asked, journal, executor, say=begun.append, sound=lambda key, result: result > 0)
     assert found == {"kept": 7, "stale": 2, "new": 4} and begun == ["stale", "new"]
     assert [journal.get(key) for key in asked] == [7, 2, 4]
     lost = each({"lost": task("", "crash")}, journal, executor, say=begun.append)["lost"]
     assert lost["failed"].startswith("worker 'one' exited with code 3") and lost["seconds"] == 0.0
-    with pytest.raises(ModelFileError, match="no model"):
-        each({"wrong": task("", "refuse")}, journal, executor, say=begun.append)
+    assert each({"no": task("", "refuse")}, journal, executor, say=begun.append)["no"]["failed"] == "no model"
+    with pytest.raises(StorageError, match="disk full"):
+        each({"wrong": task("", "full")}, journal, executor, say=begun.append)
 
 
 def test_two_tasks_of_one_key_are_refused(executor: LocalExecutor) -> None:

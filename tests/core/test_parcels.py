@@ -74,16 +74,23 @@ def test_no_name_leads_out_of_the_home(home: Path, name: str) -> None:
         parcels.entries(home, [name])
 
 
+def test_only_what_was_asked_for_is_written(home: Path) -> None:
+    parcels.unpack([("out/a/b", b"1"), ("x", b"2")], home, only=("out", "x"))
+    for name in ("xy", "list.json", "outer/a"):
+        with pytest.raises(InputError, match="no file that was asked for"):
+            parcels.unpack([(name, b"")], home, only=("out", "x"))
+
+
 def test_paths_in_json_move_with_their_folder() -> None:
-    value = {
-        "path": "/home/a/x.onnx",
-        "n": 1,
-        "all": ["/home/a", "/home/ab/x", "see /home/a/y."],
-        "none": None,
-    }
-    assert parcels.moved(value, Path("/home/a"), Path("/tmp/q")) == {
-        "path": "/tmp/q/x.onnx", "n": 1, "all": ["/tmp/q", "/home/ab/x", "see /tmp/q/y."], "none": None,
-    }  # fmt: skip
+    stay = ["/home/ab/x", "/root/home/a/x", "home/a", "/home/a.txt", 1, None]
+    move = ["/home/a", "/home/a/x.onnx", "see '/home/a/y', please", "hf:net@/home/a/w"]
+    moved = ["/tmp/q", "/tmp/q/x.onnx", "see '/tmp/q/y', please", "hf:net@/tmp/q/w"]
+    value = {"stay": stay, "move": move}
+    assert parcels.moved(value, Path("/home/a"), Path("/tmp/q")) == {"stay": stay, "move": moved}
+    assert parcels.moved(["out/work/1", "/abs/out/work/1"], Path("out/work"), Path("/q")) == [
+        "/q/1",
+        "/abs/out/work/1",
+    ]
 
 
 def test_a_portable_data_set_is_the_same_elsewhere(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster of two machines: the same results, though a process dies, and a machine."""
+"""Tasks on a Ray cluster of two workers: the same results, though a process dies, and a machine."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import numpy as np
 import psutil
 import pytest
 from errors_table import fails, photographs
-from two_raylets import Cluster, cluster
+from raylets import Cluster, cluster
 
 import zoo
+from zoo.cards import Cost
 from zoo.choose.experiment import Bench, open_materials, workshop
 from zoo.choose.parts import DataOptions
 from zoo.errors import FrameworkMissingError, InputError, ModelFileError, UnknownModelError, WorkerError
@@ -217,13 +218,25 @@ def trained(bench: Bench, work: Path) -> Any:
 
 
 # --- the selection
-NAMES = ["slow:a", "slow:b", "slow:c", "toy:tiny,depth=all"]
+NAMES = ["slow:a", "slow:b", "toy:tiny,depth=all"]
+COSTS = [
+    Cost(
+        id=name,
+        batch_size=1,
+        threads=1,
+        machine={"cpu": "theirs"},
+        latency_p50_ms=1.0 + number,
+        file_bytes=10**4,
+    )
+    for number, name in enumerate(["slow:a", "slow:b", "toy:tiny,depth=1", "toy:tiny,depth=2"])
+]
 
 
 def chosen(tmp_path: Path, name: str, patch: pytest.MonkeyPatch, **more: Any) -> zoo.Selection:
-    """A selection with a cache of its own, so that nothing is known beforehand."""
+    """A selection with a cache of its own, so that nothing is known beforehand, and the same costs."""
     patch.setenv("ZOO_CACHE", str(tmp_path / f"cache of {name}"))
-    return zoo.select(tmp_path / "photos", candidates=NAMES, folds=3, threads=1, out=tmp_path / name, **more)
+    out, data = tmp_path / name, tmp_path / "photos"
+    return zoo.select(data, candidates=NAMES, costs=COSTS, folds=3, threads=1, out=out, **more)
 
 
 def told(found: zoo.Selection) -> Any:
@@ -239,18 +252,16 @@ def test_the_same_selection_though_a_process_is_killed_in_the_middle(
     machines: Cluster, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     photographs(tmp_path / "photos", count=12)
-    first = chosen(tmp_path, "first", monkeypatch)
-    costs = [row.cost for row in first.rows if row.cost is not None]
-    here = chosen(tmp_path, "here", monkeypatch, costs=costs)
+    here = chosen(tmp_path, "here", monkeypatch)
 
     (place / "pids").unlink()
     (place / "hold").touch()
     found: list[zoo.Selection] = []
-    more = {"costs": costs, "ray": machines.address, "progress": said.append}
+    more = {"ray": machines.address, "progress": said.append}
     thread = threading.Thread(target=lambda: found.append(chosen(tmp_path, "away", monkeypatch, **more)))
     thread.start()
     pids = noted(place / "pids", 2)
-    assert pids[0] != pids[1], "two machines work at once"
+    assert pids[0] != pids[1], "two work at once"
     os.kill(pids[0], signal.SIGKILL)
     assert len(set(noted(place / "pids", 3))) == 3, "done again by another process"
     (place / "hold").unlink()
@@ -329,19 +340,20 @@ def test_a_machine_with_another_version_is_refused_and_other_packages_warned_of(
 def test_a_machine_that_dies_costs_nothing_but_time(
     machines: Cluster, away: Executor, said: list[str], tmp_path: Path
 ) -> None:
+    machines.join(cores=1)
     flag = tmp_path / "flag"
-    tasks = [task(f"{i}", "wait", note=str(tmp_path / "note"), flag=str(flag)) for i in range(3)]
+    tasks = [task(f"{i}", "wait", note=str(tmp_path / "note"), flag=str(flag)) for i in range(4)]
     outcomes = away.run(tasks)
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.extend(outcome.result for outcome in outcomes))
     thread.start()
-    noted(tmp_path / "note", 2)
+    noted(tmp_path / "note", 3)
     os.kill(machines.raylet(1), signal.SIGKILL)
     while not any("again" in line for line in said):
         time.sleep(0.05)
     flag.touch()
     thread.join()
-    assert found == ["done"] * 3
+    assert found == ["done"] * 4
 
 
 def test_a_cluster_that_is_lost_ends_the_work(machines: Cluster, away: Executor, tmp_path: Path) -> None:

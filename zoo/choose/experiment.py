@@ -20,12 +20,14 @@ from zoo.choose.journal import Journal
 from zoo.choose.parts import TEST_FRACTION, DataOptions
 from zoo.choose.subsets import limited
 from zoo.data import Dataset, find_parts, split
-from zoo.errors import DataError, InputError, WorkerError, ZooError
+from zoo.errors import DataError, InputError, TrainingError, WorkerError, ZooError
 from zoo.executor import Executor, LocalExecutor, Task, thread_settings
 
 WORK = "work"
 LEAST = 4
 """Training examples of each class: fewer cannot be split into what is fitted and what validates."""
+LOST = (WorkerError, TrainingError, InputError)
+"""What ends one run: the next may go well."""
 WRITTEN = {"features": ("features-train.npy", "features-judged.npy")}
 """What functions of `zoo.choose.trial` leave in the folder of the work for this process."""
 
@@ -196,22 +198,22 @@ def each(
     executor: Executor,
     *,
     say: Callable[[str], None],
-    sound: Callable[[Any], bool] = lambda result: True,
+    sound: Callable[[str, Any], bool] = lambda key, result: True,
 ) -> dict[str, Any]:
     """Results of steps of an experiment by their keys in the journal: kept ones, and those of the executor.
 
-    The executor does what is missing side by side, as far as it can; each is kept as it comes. A process that ends is a
-    run that failed, as in `Bench.run`.  say: gets the key of each that begins.  sound: whether a kept result stands.
-    Raises what a task raises but for WorkerError.
+    The executor does what is missing side by side, as far as it can; each is kept as it comes. One that ends in LOST is
+    a run that failed.  say: gets the key of each that begins.  sound: of a key and the result that is kept, whether it
+    stands. Raises what else a task raises.
     """
     todo = [replace(task, key=key) for key, task in tasks.items() if not _stands(journal, key, sound)]
     for outcome in executor.run(todo, on_start=lambda task: say(task.key)):
-        if outcome.error is not None and not isinstance(outcome.error, WorkerError):
+        if outcome.error is not None and not isinstance(outcome.error, LOST):
             raise outcome.error
         journal.put(outcome.task.key, outcome.result if outcome.error is None else failed(outcome.error))
     return {key: journal.get(key) for key in tasks}
 
 
-def _stands(journal: Journal, key: str, sound: Callable[[Any], bool]) -> bool:
+def _stands(journal: Journal, key: str, sound: Callable[[str, Any], bool]) -> bool:
     found = journal.get(key)
-    return found is not None and sound(found)
+    return found is not None and sound(key, found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -75,9 +76,14 @@ def pack(home: Path, names: Sequence[str]) -> Files:
     return _read(home, entries(home, names))
 
 
-def unpack(files: Files, home: Path) -> None:
-    """Write them. Raises StorageError, InputError for a name that leads out of the home."""
+def unpack(files: Files, home: Path, *, only: Sequence[str] | None = None) -> None:
+    """Write them. only: names, of files and folders, that they may have or lie in; None: any.
+
+    Raises StorageError, InputError for a name that leads out of the home or is none of those.
+    """
     for name, content in files:
+        if only is not None and not any(PurePosixPath(name).is_relative_to(allowed) for allowed in only):
+            raise InputError(f"{name!r} is no file that was asked for")
         with atomic_file(home / checked(name)) as path:
             path.write_bytes(content)
 
@@ -101,7 +107,7 @@ def checked(name: str) -> str:
 def moved(value: JSON, old: Path, new: Path) -> JSON:
     """JSON with the paths in one folder as paths in another, also those within a text."""
     if isinstance(value, str):
-        return str(new) if value == str(old) else value.replace(f"{old}/", f"{new}/")
+        return re.sub(rf"(?<![\w./-]){re.escape(str(old))}(?=/|$|[^\w.-])", lambda _: str(new), value)
     if isinstance(value, list):
         return [moved(item, old, new) for item in value]
     if isinstance(value, dict):

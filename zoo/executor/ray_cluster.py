@@ -171,7 +171,7 @@ def _outcome(task: Task, event: Mapping[str, JSON]) -> Outcome:
         return Outcome(task, event["result"], here=False)
     error: ZooError = rebuild(task.framework, task.target, event)
     if isinstance(error, FrameworkError | UnknownModelError):  # the reader would look for it here
-        error.args = (f"{error} (on {event['where']} of the Ray cluster)", *error.args[1:])
+        error.args = (f"{error} (on {event.get('where', 'a machine')} of the Ray cluster)", *error.args[1:])
     return Outcome(task, error=error, here=False)
 
 

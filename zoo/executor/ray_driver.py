@@ -191,7 +191,7 @@ def _settle(one: _Run, reference: Any) -> bool:
     try:
         answer, files = ray.get(reference)
         if one.task["home"] is not None:
-            parcels.unpack(files, Path(one.task["home"]))
+            parcels.unpack(files, Path(one.task["home"]), only=one.task["writes"])
     except _DIED as error:
         if again := one.attempt < ATTEMPTS:
             report({"event": "again", "key": key, "attempt": one.attempt + 1, "why": _first(error)})

@@ -1,7 +1,8 @@
-"""A Ray cluster of two machines on this one: two raylets, each with one core and folders of its own."""
+"""A Ray cluster on this machine: a raylet of two cores, and others that join, with folders of their own."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -25,9 +26,19 @@ class Cluster:
     """address: for --ray.  nodes: `ray start --block`, which holds a machine's processes; the first is the head."""
 
     address: str
-    client: str
+    base: Path
+    env: dict[str, str]
     nodes: list[subprocess.Popen[bytes]]
-    folders: list[Path]
+
+    def join(self, cores: int) -> None:
+        """One more machine."""
+        self.add([f"--address={self.address}"], cores)
+
+    def add(self, where: list[str], cores: int) -> None:
+        """Start a machine."""
+        folder = self.base / f"machine{len(self.nodes)}"
+        (folder / "tmp").mkdir(parents=True)
+        self.nodes.append(_started([f"--num-cpus={cores}", *where], folder, self.env))
 
     def raylet(self, number: int) -> int:
         """The process id of a machine's raylet, which is its heart."""
@@ -37,40 +48,31 @@ class Cluster:
 
 @contextmanager
 def cluster(env: Mapping[str, str]) -> Iterator[Cluster]:
-    """Started with these variables, and ended."""
+    """One machine, started with these variables; more may `join`. All are ended."""
     with tempfile.TemporaryDirectory(prefix="zr-", dir="/tmp") as base:  # Ray's sockets allow 107 characters
-        port, client = free_port(), free_port()
-        found = Cluster(f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}", [], [])
+        port = free_port()
+        found = Cluster(f"127.0.0.1:{port}", Path(base), dict(env), [])
         try:
-            for number in range(2):
-                folder = Path(base) / f"machine{number}"
-                (folder / "tmp").mkdir(parents=True)
-                where = [f"--address={found.address}"] if number else _head(port, client, base)
-                found.nodes.append(_started(where, folder, env))
-                found.folders.append(folder / "tmp")
+            found.add(_head(port, base), cores=2)
             yield found
         finally:
             for node in reversed(found.nodes):
                 _end(node)
 
 
-def _head(port: int, client: int, base: str) -> list[str]:
-    return ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={base}/ray",
-            "--include-dashboard=false", "--node-ip-address=127.0.0.1"]  # fmt: skip
+def _head(port: int, base: str) -> list[str]:
+    return ["--head", f"--port={port}", f"--ray-client-server-port={free_port()}", f"--temp-dir={base}/ray",
+            "--include-dashboard=false", "--no-monitor", "--node-ip-address=127.0.0.1"]  # fmt: skip
 
 
 def _start(where: list[str], folder: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """A machine: its raylet and what the raylet starts are in one process group."""
-    own = {
-        "TMPDIR": str(folder / "tmp"),
-        "ZOO_CACHE": str(folder / "cache"),
-        "RAY_DISABLE_MEMORY_MONITOR": "1",
-    }
+    own = {"TMPDIR": str(folder / "tmp"), "ZOO_CACHE": str(folder / "cache"), **PATIENT}
     return subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", "--num-gpus=0",
+        [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-gpus=0",
          "--object-store-memory=100000000", "--disable-usage-stats", *where],
         env={**os.environ, **env, **own}, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT,
-        stdout=(folder / "said").open("wb"), cwd=folder, start_new_session=True,
+        stdout=(folder / "said").open("wb"), cwd=folder, start_new_session=True, preexec_fn=_with_its_parent,
     )  # fmt: skip
 
 
@@ -83,6 +85,12 @@ def _started(where: list[str], folder: Path, env: Mapping[str, str]) -> subproce
                 return node
             time.sleep(0.1)
     raise RuntimeError(f"no machine of the cluster started: {(folder / 'said').read_text(errors='replace')}")
+
+
+def _with_its_parent() -> None:
+    """Tests that are killed leave no cluster behind (Linux: PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _end(node: subprocess.Popen[bytes]) -> None:
