@@ -71,7 +71,13 @@ def select_command(
     if plan:
         _plan(data, reading)
         return
-    rest = {"budget": within, "out": output, "force": force, "tolerance": tolerance, "folds": folds}
+    rest: dict[str, Any] = {
+        "budget": within,
+        "out": output,
+        "force": force,
+        "tolerance": tolerance,
+        "folds": folds,
+    }
     rest |= {"costs": costs, "fresh": fresh, "objective": objective, "error_costs": error_costs}
     settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest, **reading}
     _select(data, settings, json=json)
