@@ -75,14 +75,9 @@ def select_command(
     if plan:
         _plan(data, reading)
         return
-    rest: dict[str, Any] = {"budget": within, "out": output, "force": force, "tolerance": tolerance}
-    rest |= {
-        "folds": folds,
-        "costs": costs,
-        "fresh": fresh,
-        "objective": objective,
-        "error_costs": error_costs,
-    }
+    rest: dict[str, Any] = {"budget": within, "out": output, "force": force, "folds": folds}
+    rest |= {"costs": costs, "fresh": fresh}
+    rest |= {"objective": objective, "error_costs": error_costs, "tolerance": tolerance}
     settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest, **reading}
     _select(data, settings, json=json)
 
