@@ -7,7 +7,7 @@ population itself: how often does each interval, of one probe and of the pair, h
 Whole: what a selection does. 500 sentences are drawn without replacement, the ridge probe is fitted on them and judged
 by leaving each out; the truth is what that very probe reaches on the rest of the pool. This interval leaves out
 that another 500 would have given another probe, which is known to make cross-validation's intervals too short
-(Bengio & Grandvalet 2004; Bates, Hastie & Tibshirani 2021): by how much is measured here.
+(Bengio & Grandvalet 2004; Bates, Hastie & Tibshirani 2024): by how much is measured here.
 
     python benchmarks/select_coverage.py [--resamplings 2000] [--draws 1000] [--record]
 

@@ -21,7 +21,9 @@ from zoo.errors import InputError
 
 
 def asked_objective(name: str, error_costs: str | Path | None, classes: Sequence[str]) -> Objective:
-    """The objective of that name, for data of these classes; error_costs: the file that "cost" needs.
+    """ "accuracy", "macro-f1", "log-loss", "calibration" (the Brier score), or "cost" for data of these classes.
+
+    error_costs: the CSV file that "cost" needs, and no other takes (`read_costs`).
 
     Raises InputError as `objective_named` and `read_costs` do.
     """

@@ -32,10 +32,16 @@ CANDIDATE_HELP = "ID, pattern, hf:FOLDER of models, or ID,depth=all; repeat."
 TASK_HELP = "Without DATA: image-classification, by published figures and measured cost."
 SIZE_HELP = "Pixels a side, such as 160,224 (default: each model's)."
 WITHIN_HELP = "Time for all of it, such as 10min: the best few are fine-tuned then."
-OBJECTIVE_HELP = "accuracy, macro-f1, log-loss, calibration (Brier score) or cost."
-ERROR_COSTS_HELP = "CSV: what each answer (column) costs for each true class (row)."
 AT_MOST_HELP = "Without DATA: networks to measure."
 Data = Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)]
+
+Aim = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="accuracy, macro-f1, log-loss, calibration (Brier score) or cost."),
+]
+ErrorCosts = Annotated[
+    Path | None, typer.Option(help="CSV: what each answer (column) costs for each true class (row).")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -81,8 +87,8 @@ def read_reading(
 
 def read_aim(
     *,
-    objective: Annotated[str, typer.Option(help=OBJECTIVE_HELP)] = "accuracy",
-    error_costs: Annotated[Path | None, typer.Option(help=ERROR_COSTS_HELP)] = None,
+    objective: Aim = "accuracy",
+    error_costs: ErrorCosts = None,
     tolerance: Annotated[float, typer.Option(help="Largest gap in the objective that may be a tie.")] = 0.01,
     folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
 ) -> dict[str, Any]:
