@@ -7,10 +7,14 @@ import pytest
 
 from zoo.cards import Cost
 from zoo.choose.evidence import Evidence, paired_interval
-from zoo.choose.ladder import climb
+from zoo.choose.ladder import cheap_scores, climb
+from zoo.choose.logme import logme
 from zoo.choose.need import labels_for, labels_for_means
 from zoo.choose.objectives import LogLoss, MeanCost
+from zoo.choose.ridge import ridge_evidence
 from zoo.choose.rule import _cheapest_first, _latency, _noise, judge
+from zoo.choose.spectrum import decompose
+from zoo.data import folds
 from zoo.probability import softmax
 
 Array = np.ndarray
@@ -52,7 +56,7 @@ def test_few_examples_make_nobody_leave() -> None:
 def test_logme_orders_equals_and_nothing_else() -> None:
     same = correlated({"a": 0.8}, 100)["a"]
     found = {"a": same, "b": same, "c": same, "best": correlated({"best": 0.9}, 100)["best"]}
-    assert climb(found, logme={"a": -0.7, "b": -0.5, "best": -9.0}).stay == ("best", "b", "a", "c")
+    assert climb(found, tie_break={"a": -0.7, "b": -0.5, "best": -9.0}).stay == ("best", "b", "a", "c")
     assert climb(found).stay == ("best", "a", "b", "c")
 
 
@@ -69,6 +73,20 @@ def test_other_objectives_have_their_own_leader() -> None:
     assert result.leader == "calm"
     assert result.leave["sure"].startswith("log loss")
     assert "above that of calm" in result.leave["sure"]
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_both_cheap_scores_from_one_decomposition(folded: bool) -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.permutation(np.arange(60) % 2)
+    features = rng.normal(size=(60, 8)) + targets[:, None]
+    splits = folds(targets, 4, seed=0) if folded else [(np.arange(40), np.arange(40, 60))]
+    found = cheap_scores(features, targets, splits, np.arange(60) // 2)
+    alone = ridge_evidence(features, targets, splits, np.arange(60) // 2)
+    np.testing.assert_array_equal(found.evidence.probabilities, alone.probabilities)
+    fitted = np.arange(60 if folded else 40)
+    assert found.logme == logme(decompose(features[fitted]), targets[fitted])
+    assert len(found.evidence.correct) == (60 if folded else 20)
 
 
 # --- the rule with other objectives

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, f1_score, log_loss
 
-from zoo.choose.error_costs import read_costs
+from zoo.choose.error_costs import asked_objective, read_costs
 from zoo.choose.evidence import Evidence
 from zoo.choose.objectives import (
     ACCURACY,
@@ -18,7 +18,7 @@ from zoo.choose.objectives import (
     MacroF1,
     MeanCost,
     Objective,
-    objective_named,
+    scores,
 )
 from zoo.errors import InputError
 from zoo.probability import paired_interval, softmax, wilson_interval
@@ -120,16 +120,12 @@ def test_macro_f1_leaves_out_a_class_that_does_not_occur() -> None:
     assert MacroF1().value(found, targets) == pytest.approx((2 / 3 + 4 / 5) / 2)
 
 
-def test_objectives_by_name() -> None:
-    for objective in NAMED.values():
-        assert objective_named(objective.name) is objective
-    assert objective_named("cost", COSTS).unit == 9
-    with pytest.raises(InputError, match="no objective 'auc': there are accuracy, macro-f1, log-loss"):
-        objective_named("auc")
-    with pytest.raises(InputError, match="needs what errors cost"):
-        objective_named("cost")
-    with pytest.raises(InputError, match="goes with --objective cost"):
-        objective_named("accuracy", COSTS)
+def test_scores_of_all_objectives() -> None:
+    targets, good, _ = pair()
+    found = scores(good, targets, MeanCost(COSTS))
+    assert list(found) == ["accuracy", "macro-f1", "log-loss", "calibration", "cost"]
+    assert all(each["low"] < each["value"] < each["high"] for each in found.values())
+    assert "cost" not in scores(good, targets)
 
 
 # --- the file of error costs
@@ -171,7 +167,13 @@ def test_costs_that_cannot_be(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_costs_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read as a table of error costs"):
-        read_costs(tmp_path / "costs.csv", ("ham", "spam"))
-    with pytest.raises(InputError, match="cannot be read as a table of error costs"):
-        read_costs(tmp_path, ("ham", "spam"))
+    for path in (tmp_path / "costs.csv", tmp_path):
+        with pytest.raises(InputError, match="cannot be read as a table of error costs"):
+            read_costs(path, ("ham", "spam"))
+
+
+def test_objectives_as_asked_for(tmp_path: Path) -> None:
+    for objective in NAMED.values():
+        assert asked_objective(objective.name, None, ("ham", "spam")) is objective
+    path = written(tmp_path, "true,ham,spam\nham,0,5\nspam,1,0\n")
+    assert asked_objective("cost", path, ("ham", "spam")).unit == 5

@@ -15,8 +15,26 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.choose.objectives import MeanCost, Objective, objective_named
 from zoo.engine import Array
 from zoo.errors import InputError
+
+
+def asked_objective(name: str, error_costs: str | Path | None, classes: Sequence[str]) -> Objective:
+    """ "accuracy", "macro-f1", "log-loss", "calibration" (the Brier score), or "cost" for data of these classes.
+
+    error_costs: the CSV file that "cost" needs, and no other takes (`read_costs`).
+
+    Raises InputError as `objective_named` and `read_costs` do.
+    """
+    if name != MeanCost.name:
+        found = objective_named(name)
+        if error_costs is not None:
+            raise InputError(f"error costs go with the objective 'cost', not with {name!r}: --objective cost")
+        return found
+    if error_costs is None:
+        raise InputError("the objective 'cost' needs to know what errors cost: give --error-costs FILE.csv")
+    return MeanCost(read_costs(error_costs, classes))
 
 
 def read_costs(path: str | Path, classes: Sequence[str]) -> Array:
@@ -29,7 +47,10 @@ def read_costs(path: str | Path, classes: Sequence[str]) -> Array:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as a table of error costs: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(
+            f"{file} cannot be read as a table of error costs: {why}. Give a CSV file."
+        ) from error
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter)]
     rows = [row for row in rows if any(row)]

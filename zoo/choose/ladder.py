@@ -12,13 +12,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.choose.evidence import Evidence
+from zoo.choose.evidence import Evidence, Splits, one_thread
+from zoo.choose.logme import logme
 from zoo.choose.objectives import ACCURACY, NO_TARGETS, Objective
+from zoo.choose.ridge import fitted_on, ridge_evidence
+from zoo.choose.spectrum import decompose
 from zoo.engine import Array
 
 MARGIN = 0.05
 """In units of the objective: what a candidate may make up on the leader from probe to fine-tuning. Calibrated in
 benchmarks/select.py on two data sets, so that it loses the eventual winner in few splits; not a law."""
+
+
+@dataclass(frozen=True)
+class Cheap:
+    """evidence: the ridge probe's, of the judged examples.  logme: of those it was fitted on."""
+
+    evidence: Evidence
+    logme: float
+
+
+@one_thread
+def cheap_scores(features: Array, targets: Array, splits: Splits, groups: Array | None = None) -> Cheap:
+    """Both cheap scores of one candidate from one decomposition: features [N, D], the rest as `ridge_evidence`."""
+    fitted = fitted_on(splits)
+    spectrum = decompose(features[fitted])
+    evidence = ridge_evidence(features, targets, splits, groups, spectrum=spectrum)
+    return Cheap(evidence, logme(spectrum, targets[fitted]))
 
 
 @dataclass(frozen=True)
@@ -38,15 +58,15 @@ def climb(
     margin: float = MARGIN,
     objective: Objective = ACCURACY,
     targets: Array = NO_TARGETS,
-    logme: Mapping[str, float] | None = None,
+    tie_break: Mapping[str, float] | None = None,
 ) -> Climb:
     """Who goes on from the probe. evidence: not empty, of the same examples each; targets: theirs, int64 [N].
 
-    margin: 0 or more, in units of the objective.  logme: by id; of equals in the objective the larger comes
-    first, then the smaller id. It orders, and makes nobody leave.
+    margin: 0 or more, in units of the objective.  tie_break: LogME by id; of equals in the objective the larger
+    comes first, then the smaller id. It orders, and makes nobody leave.
     """
     names = sorted(evidence)
-    ties = {} if logme is None else logme
+    ties = {} if tie_break is None else tie_break
     gains = objective.gains([evidence[name] for name in names], targets)
     order = sorted(range(len(names)), key=lambda i: (-gains[i], -ties.get(names[i], -np.inf), names[i]))
     ranked = [names[i] for i in order]

@@ -102,6 +102,15 @@ class Objective(ABC):
             value[part], half[part] = each.mean(axis=1), _half(each, self.least_error)
         return Gaps(value, value - half, value + half)
 
+    def sentence(self, evidence: Evidence, targets: Array) -> str:
+        """The value and its interval for a person."""
+        low, high = self.interval(evidence, targets)
+        best = "larger" if self.larger_is_better else "smaller"
+        return (
+            f"By {self.words}, {self.value(evidence, targets):.3g} (95 % interval {low:.3g} to {high:.3g}), of which "
+            f"{best} is better."
+        )
+
     def size(self, gap: float) -> str:
         """The size of a gap for a person, without its sign."""
         return f"{abs(gap):.3g} of {self.words}"
@@ -288,14 +297,17 @@ def _check(evidence: Evidence, targets: Array) -> None:
         raise ValueError(f"{len(evidence.probabilities)} predictions for {len(targets)} targets")
 
 
-def objective_named(name: str, matrix: Array | None = None) -> Objective:
-    """The objective of that name; "cost" needs a matrix (`read_costs`). Raises InputError that lists the names."""
-    if name == MeanCost.name:
-        if matrix is None:
-            raise InputError("the objective 'cost' needs what errors cost: give --error-costs FILE.csv")
-        return MeanCost(matrix)
+def objective_named(name: str) -> Objective:
+    """The objective of that name, but for "cost", which is made of a matrix. Raises InputError that lists the names."""
     if name not in NAMED:
         raise InputError(f"no objective {name!r}: there are {', '.join([*NAMED, MeanCost.name])}")
-    if matrix is not None:
-        raise InputError(f"--error-costs goes with --objective cost, not with {name!r}")
     return NAMED[name]
+
+
+def scores(evidence: Evidence, targets: Array, aim: Objective = ACCURACY) -> dict[str, dict[str, float]]:
+    """{name: {"value", "low", "high"}} of every objective, and of `aim` where it is the cost. JSON-able."""
+    found = {}
+    for objective in dict.fromkeys((*NAMED.values(), aim)):
+        low, high = objective.interval(evidence, targets)
+        found[objective.name] = {"value": objective.value(evidence, targets), "low": low, "high": high}
+    return found

@@ -27,6 +27,12 @@ class Judged:
     targets: Array
     splits: Splits
 
+    @property
+    def judged_targets(self) -> Array:
+        """int64 [M], of the examples that are judged, in their order: those of an `Evidence`."""
+        found: Array = self.targets[np.sort(np.concatenate([held for _, held in self.splits]))]
+        return found
+
     @classmethod
     def of(cls, train: Dataset, validation: Dataset | None, *, folds: int, seed: int) -> Judged:
         """Cross-validation over `train`, or fitted on `train` and judged on `validation`."""

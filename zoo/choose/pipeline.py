@@ -22,14 +22,17 @@ from zoo.choose.artefacts import Artefact, Features, Say, export_families, takes
 from zoo.choose.candidates import expand
 from zoo.choose.costing import Costing
 from zoo.choose.device import Source, device_costs
+from zoo.choose.error_costs import asked_objective
 from zoo.choose.evidence import Evidence, cross_validate, fit_linear_head
 from zoo.choose.limits import Excess, describe, excesses
+from zoo.choose.objectives import ACCURACY, NO_TARGETS, Objective
 from zoo.choose.parts import DataOptions, Judged, Parts, open_parts, typical_tokens
 from zoo.choose.rows import Row
 from zoo.choose.rule import Verdict, judge
 from zoo.choose.selection import Selection
 from zoo.cost import kept_or_measured
 from zoo.data.sources import OnError
+from zoo.engine import Array
 from zoo.errors import (
     FrameworkBrokenError,
     FrameworkMissingError,
@@ -57,6 +60,8 @@ def select(
     costs: Source | None = None,
     out: str | Path | None = None,
     force: bool = False,
+    objective: str = "accuracy",
+    error_costs: str | Path | None = None,
     tolerance: float = 0.01,
     folds: int = 5,
     seed: int = 0,
@@ -75,18 +80,19 @@ def select(
     candidates: ids, globs, `,depth=all`, or a file of these; None: the catalogue's models of the task.
     costs: another device's (`zoo bench --json` there), in the place of measuring here: the budget is the device's then,
     and a candidate that it has no figure of leaves with that reason.  fresh: as in `zoo.benchmark`.
-    out: a folder for model.onnx, predict.py, selection.json, table.md; refused where it is not empty
-    unless `force`. tolerance: the largest gap in accuracy that can be a tie.
+    out: a folder for model.onnx, predict.py, selection.json, table.md; refused where it is not empty unless `force`.
+    objective, error_costs: as `asked_objective` takes them.  tolerance: the largest gap in it that can be a tie.
     Raises DataError, InputError, NothingFitsError (with the limit that binds and the nearest candidate).
     """
     folder = _prepare(out, force)
-    parts = open_parts(
-        data, validation, test, options=DataOptions(text, label, on_error), folds=folds, seed=seed
-    )
+    options = DataOptions(text, label, on_error)
+    parts = open_parts(data, validation, test, options=options, folds=folds, seed=seed)
+    aim = asked_objective(objective, error_costs, parts.train.classes)
     settings = {"tolerance": tolerance, "folds": folds, "seed": seed, "source": parts.train.source}
+    settings["objective"] = aim.name
     say = progress or (lambda message: None)
     costing = Costing(threads, fresh, None if costs is None else device_costs(costs), say)
-    run = _Run(parts, budget, folder, costing, settings, say)
+    run = _Run(parts, budget, aim, folder, costing, settings, say)
     with tempfile.TemporaryDirectory(prefix="zoo-select-") as work:
         return run.go(candidates, Path(work))
 
@@ -110,10 +116,12 @@ class _Run:
 
     parts: Parts
     budget: Budget
+    aim: Objective
     folder: Path | None
     costing: Costing
     settings: dict[str, Any]
     say: Say
+    targets: Array = field(default_factory=lambda: NO_TARGETS)
     rows: dict[str, Row] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -126,7 +134,8 @@ class _Run:
         judged = Judged.of(self.parts.train, self.parts.validation, folds=folds, seed=seed)
         features = Features(judged.inputs, source=self.parts.train.source)
         evidence = self._timed("probe", lambda: self._evidence(fitting, judged, features, costs))
-        verdict = judge(evidence, costs, tolerance=self.settings["tolerance"])
+        tolerance, self.targets = self.settings["tolerance"], judged.judged_targets
+        verdict = judge(evidence, costs, tolerance=tolerance, objective=self.aim, targets=self.targets)
         by_id = {artefact.id: artefact for artefact in fitting}
         started = time.perf_counter()
         selection = self._ship(verdict, by_id, features, evidence, work)
@@ -320,6 +329,10 @@ class _Run:
             f"Ship {name}: accuracy {evidence[name].accuracy:.3f} ({low:.3f} to {high:.3f}, {how} on {count} "
             f"examples). {self._takes(cost)}, within {describe(self.budget)}."
         ]
+        if self.aim is not ACCURACY:
+            lines.append(self.aim.sentence(evidence[name], self.targets))
+        if verdict.need is not None and verdict.need.pick == name:
+            lines.append(verdict.need.sentence())
         if len(verdict.tied) > 1:
             lines.append(f"{len(verdict.tied) - 1} more tie with the best in quality; this one costs least.")
         floor = max(

@@ -97,36 +97,45 @@ def one_hot(targets: Array) -> Array:
     return np.eye(int(targets.max()) + 1)[targets]
 
 
+def fitted_on(splits: Splits) -> Array:
+    """int64 [M]: whom the ridge probe is fitted on. Of several splits, a cross-validation, all that are judged: each
+    is left out by itself in the place of a fold. Of one split its first part.
+    """
+    if len(splits) == 1:
+        return splits[0][0]
+    return np.sort(np.concatenate([held for _, held in splits]))
+
+
 @one_thread
-def ridge_evidence(features: Array, targets: Array, splits: Splits, groups: Array | None = None) -> Evidence:
+def ridge_evidence(
+    features: Array,
+    targets: Array,
+    splits: Splits,
+    groups: Array | None = None,
+    *,
+    spectrum: Spectrum | None = None,
+) -> Evidence:
     """What the ridge probe predicts of the judged examples, in their order: `cross_validate` for a fraction of it.
 
-    features [N, D]; targets int64 [N]; groups: see `leave_out`.  Several splits are a cross-validation, in whose
-    place each example (and its copies) is left out by itself; one split is fitted on one part and judged on the other.
-    Raises TrainingError where features are not finite.
+    features [N, D]; targets int64 [N]; groups: see `leave_out`.  spectrum: `decompose(features[fitted_on(splits)])`
+    where the caller has it.  Raises TrainingError where features are not finite.
     """
+    fitted = fitted_on(splits)
+    known = spectrum or decompose(features[fitted])
+    left = leave_out(known, targets[fitted], None if groups is None else groups[fitted])
+    temperature = fit_temperature(left.scores, targets[fitted])
     if len(splits) > 1:
-        places = np.sort(np.concatenate([held for _, held in splits]))
-        left = leave_out(decompose(features[places]), targets[places], _of(groups, places))
-        return _evidence(left.scores, left.scores, targets[places], targets[places])
-    fitted, held = splits[0]
-    spectrum = decompose(features[fitted])
-    left = leave_out(spectrum, targets[fitted], _of(groups, fitted))
-    weight, bias = coefficients(spectrum, targets[fitted], left.strength)
-    scores = features[held].astype(np.float64) @ weight.T + bias
-    return _evidence(scores, left.scores, targets[held], targets[fitted])
+        return _evidence(left.scores, targets[fitted], temperature)
+    held = splits[0][1]
+    weight, bias = coefficients(known, targets[fitted], left.strength)
+    return _evidence(features[held].astype(np.float64) @ weight.T + bias, targets[held], temperature)
 
 
-def _of(groups: Array | None, places: Array) -> Array | None:
-    return None if groups is None else groups[places]
-
-
-def _evidence(scores: Array, known: Array, targets: Array, known_targets: Array) -> Evidence:
+def _evidence(scores: Array, targets: Array, temperature: float) -> Evidence:
     """As probabilities: scores of squared error lie in about 0 to 1, so one temperature for all, fitted on what
     was left out, makes their softmax mean something. The answers stay.
     """
-    found = softmax(scores / fit_temperature(known, known_targets))
-    return Evidence(scores.argmax(axis=1) == targets, found)
+    return Evidence(scores.argmax(axis=1) == targets, softmax(scores / temperature))
 
 
 def coefficients(spectrum: Spectrum, targets: Array, strength: float) -> tuple[Array, Array]:

@@ -43,7 +43,13 @@ def select_command(
     latency_percentile: Annotated[int, typer.Option(help="50 or 90.")] = 50,
     candidate: Annotated[list[str] | None, typer.Option(help="ID, pattern or ID,depth=all; repeat.")] = None,
     candidates: Annotated[str | None, typer.Option(help="IDs with commas, or a file, one a line.")] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest gap in accuracy that may be a tie.")] = 0.01,
+    objective: Annotated[
+        str, typer.Option(help="accuracy, macro-f1, log-loss, calibration (Brier score) or cost.")
+    ] = "accuracy",
+    error_costs: Annotated[
+        Path | None, typer.Option(help="CSV: what each answer (column) costs for each true class (row).")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest gap in the objective that may be a tie.")] = 0.01,
     folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
     seed: Seed = 0,
     threads: Threads = None,
@@ -65,8 +71,14 @@ def select_command(
     if plan:
         _plan(data, reading)
         return
-    rest = {"budget": within, "out": output, "force": force, "tolerance": tolerance, "folds": folds}
-    rest |= {"costs": costs, "fresh": fresh}
+    rest: dict[str, Any] = {
+        "budget": within,
+        "out": output,
+        "force": force,
+        "tolerance": tolerance,
+        "folds": folds,
+    }
+    rest |= {"costs": costs, "fresh": fresh, "objective": objective, "error_costs": error_costs}
     settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest, **reading}
     _select(data, settings, json=json)
 
