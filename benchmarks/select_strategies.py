@@ -125,7 +125,7 @@ def ours_tuned(case: Case, *, margin: float, most: int) -> Pick:
 def survivors(probed: Mapping[str, Probe], margin: float) -> tuple[str, ...]:
     """Labels that the selector's own ladder keeps, the best first."""
     logme = {name: probe.scores["LogME"] for name, probe in probed.items()}
-    found = climb({name: probe.evidence for name, probe in probed.items()}, margin=margin, logme=logme)
+    found = climb({name: probe.evidence for name, probe in probed.items()}, margin=margin, tie_break=logme)
     return found.stay
 
 

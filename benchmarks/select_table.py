@@ -20,18 +20,17 @@ from select_space import SEEDS, SPLITS, Candidate, Network, Task
 from select_train import bits, key
 from select_truth import heads_folder, read, whole_folder
 
-from zoo.choose import evidence, journal, ridge
-from zoo.choose import logme as logme_of
+from zoo.choose import evidence, journal, ladder, logme, ridge
 from zoo.choose.arms import Arm
 from zoo.choose.evidence import Evidence, cross_validate, fit_linear_head
 from zoo.choose.halving import Score
-from zoo.choose.logme import logme
-from zoo.choose.ridge import leave_out
-from zoo.choose.spectrum import decompose
+from zoo.choose.ladder import cheap_scores
 from zoo.data import folds
 from zoo.engine import Array
 
 FOLDS = 5
+NAMES = ("logistic", "ridge", "LogME")
+"""Scores: the probe that is judged by, and the two cheap ones of `zoo.choose.ladder`."""
 MODES = ("validation", "cross-validation")
 """Judged on the validation part, as the oracle is; or, as `zoo select` does unless told otherwise, over train and
 validation together, on which the head that ships is then fitted too."""
@@ -171,7 +170,7 @@ def marks(text: str) -> Array:
 # --- the selector's own code on the same splits
 def probes(task: Task, split: int, mode: str) -> dict[str, Probe]:
     """Every candidate's, by label; computed once for each state of the code."""
-    sources = "".join(inspect.getsource(code) for code in (evidence, ridge, logme_of, judged_candidate))
+    sources = "".join(inspect.getsource(code) for code in (evidence, ridge, logme, ladder, judged_candidate))
     digest = hashlib.sha256(sources.encode()).hexdigest()[:8]
     question = {"command": "probes", "task": task.name, "code": digest, "data": task.data.fingerprint()}
     with journal.opened(task.folder / f"probes-{digest}", question, resume=True) as kept:
@@ -201,24 +200,10 @@ def judged_candidate(task: Task, candidate: Candidate, number: int, mode: str) -
     taught = slice(count) if mode == MODES[0] else slice(None)
     head, head_cpu = timed(lambda: fit_linear_head(x[taught], y[taught], len(task.data.classes), seed=number))
     right = (rows[split.test] @ head[0].T + head[1]).argmax(axis=1) == targets[split.test]
-    scores = {"logistic": found.accuracy}
-    seconds = {"logistic": cpu, "head": head_cpu}
-    for name, score in SCORES.items():
-        scores[name], seconds[name] = timed(lambda score=score: score(x, y))  # type: ignore[misc]
+    cheap, cheap_cpu = timed(lambda: cheap_scores(x, y, splits))
+    scores = {"logistic": found.accuracy, "ridge": cheap.evidence.accuracy, "LogME": cheap.logme}
+    seconds = {"logistic": cpu, "head": head_cpu, "ridge": cheap_cpu, "LogME": cheap_cpu}
     return {"correct": bits(found.correct), "test": bits(right), "scores": scores, "cpu": seconds}
-
-
-def _logme(x: Array, y: Array) -> float:
-    return logme(decompose(x), y)
-
-
-def _ridge(x: Array, y: Array) -> float:
-    return float((leave_out(decompose(x), y).scores.argmax(axis=1) == y).mean())
-
-
-SCORES: dict[str, Callable[[Array, Array], float]] = {"ridge LOO": _ridge, "LogME": _logme}
-"""On all that is known but the test part; features float32 [N, D], targets int64 [N]."""
-NAMES = ("logistic", *SCORES)
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
