@@ -69,7 +69,7 @@ class Opened:
             lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else self.wrong.append(r.url),
         )
         self.page.goto(path.as_uri())
-        self.page.wait_for_selector("html[data-chart=drawn]", timeout=20_000)
+        self.page.wait_for_selector("html[data-chart=drawn]", timeout=60_000)
 
     def pick(self) -> str:
         """The id that the sliders pick, "" where nothing fits."""
