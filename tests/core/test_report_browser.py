@@ -5,6 +5,7 @@ Skipped with the reason where there is neither; with ZOO_REQUIRE=browser that is
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import shutil
@@ -19,7 +20,9 @@ from PIL import Image
 from present import required
 from report_samples import TOLERANCE, Sample, photograph, sample
 
-from zoo.cards import Budget
+from zoo.cards import Budget, Cost
+from zoo.choose.details import ranking
+from zoo.choose.evidence import Evidence
 from zoo.choose.limits import excesses
 from zoo.choose.rule import judge
 
@@ -69,7 +72,7 @@ class Opened:
             lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else self.wrong.append(r.url),
         )
         self.page.goto(path.as_uri())
-        self.page.wait_for_selector("html[data-chart=drawn]", timeout=20_000)
+        self.page.wait_for_selector("html[data-chart=drawn]", timeout=60_000)
 
     def pick(self) -> str:
         """The id that the sliders pick, "" where nothing fits."""
@@ -178,6 +181,43 @@ def test_the_page_picks_as_the_rule_does_within_any_budget(
     expected = [by_rule(forty[0], budget) for budget in budgets]
     assert opened.page.evaluate(code, limits) == expected
     assert len(set(expected)) >= 8 and "" in expected, "the budgets are no easy ones"
+
+
+SAME = Evidence(np.arange(100) < 90)
+TIES = {
+    "noise by the rounds' spread": [
+        Cost("a", latency_p50_ms=2.05, file_bytes=30),
+        Cost("b", latency_p50_ms=2.0, file_bytes=30, spread=0.2),
+        Cost("c", latency_p50_ms=2.1, file_bytes=20),
+    ],
+    "noise by the interval": [
+        Cost("a", latency_p50_ms=2.0, latency_p50_low_ms=1.8, latency_p50_high_ms=2.2, file_bytes=30),
+        Cost("b", latency_p50_ms=2.15, file_bytes=20),
+        Cost("c", latency_p50_ms=2.3, file_bytes=1),
+    ],
+    "no noise": [
+        Cost("a", latency_p50_ms=2.1, file_bytes=1),
+        Cost("b", latency_p50_ms=2.0, file_bytes=30, spread=0.0),
+    ],
+    "all equal": [Cost("b", latency_p50_ms=2.0, file_bytes=5), Cost("a", latency_p50_ms=2.0, file_bytes=5)],
+    "one not measured": [Cost("a", file_bytes=1), Cost("b", latency_p50_ms=9.0, file_bytes=30)],
+}
+
+
+def test_among_the_tied_the_page_takes_the_cheapest_as_the_rule_does(opened: Opened) -> None:
+    picks = {}
+    for case, costs in TIES.items():
+        by_id = {cost.id: cost for cost in costs}
+        table = ranking(dict.fromkeys(by_id, SAME), by_id, functools.partial(judge, tolerance=TOLERANCE))
+        points = [
+            {"id": c.id, "p50": c.latency_p50_ms, "p50_low": c.latency_p50_low_ms, "p50_high": c.latency_p50_high_ms,
+             "spread": c.spread, "bytes": c.file_bytes, "cost": {}}
+            for c in (by_id[name] for name in table["order"])
+        ]  # fmt: skip
+        code = "([judged, ties]) => ZooRule.choose(judged, ties, {}).pick.id"
+        picks[case] = opened.page.evaluate(code, [points, table["ties"]])
+        assert picks[case] == judge(dict.fromkeys(by_id, SAME), by_id, tolerance=TOLERANCE).order[0], case
+    assert list(picks.values()) == ["c", "b", "b", "a", "b"]
 
 
 def test_the_table_sorts_and_filters(opened: Opened) -> None:

@@ -44,7 +44,10 @@ def mistakes(probabilities: Array, targets: Array, inputs: Sequence[Input]) -> J
 
     probabilities: float32 [N, C], out of fold; targets: int64 [N]; inputs: the N examples, in the same order.
     An error: {"index", "true", "predicted", "confidence", and "text", "path" or "thumbnail"}, the surest first.
+    Empty where there are no probabilities, [0, 0].
     """
+    if not probabilities.size:
+        return {}
     predicted = probabilities.argmax(axis=1)
     classes = probabilities.shape[1]
     counts = np.bincount(targets * classes + predicted, minlength=classes**2).reshape(classes, classes)
@@ -156,15 +159,29 @@ def ranking(
 
     {"order": ids from the best quality down, "ties": {id: positions in order of those that tie with it where it
     is the best of what fits}}. judge: `rule.judge` with its tolerance filled in; quality: what it sorts by.
+    Whoever is dearer in everything than one before it is never the best of what fits, and has no ties.
     """
     order = sorted(evidence, key=lambda name: (-quality(evidence[name]), _latency(costs[name]), name))
     ties: dict[str, list[int]] = {}
+    leaders: list[tuple[float, ...]] = []
     for place, top in enumerate(order):
+        figures = _figures(costs[top])
+        if any(all(a <= b for a, b in zip(other, figures, strict=True)) for other in leaders):
+            continue
+        leaders.append(figures)
         rest = {name: evidence[name] for name in order[place:]}
         tied = judge(rest, {name: costs[name] for name in rest}).tied
         if len(tied) > 1:
             ties[top] = [place + i for i, name in enumerate(order[place:]) if name in tied and name != top]
     return {"order": order, "ties": ties}
+
+
+def _figures(cost: Cost) -> tuple[float, ...]:
+    """Everything that a budget can limit; what was not measured breaks any limit."""
+    all_of_them = (
+        cost.latency_p50_ms, cost.latency_p90_ms, cost.file_bytes, cost.peak_memory_mb, cost.macs, cost.params,
+    )  # fmt: skip
+    return tuple(float("inf") if value is None else float(value) for value in all_of_them)
 
 
 def _latency(cost: Cost) -> float:
