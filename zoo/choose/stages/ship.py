@@ -21,7 +21,6 @@ from zoo.choose.rule import Verdict
 from zoo.choose.selection import Selection
 from zoo.choose.stages.fine_tune import Tuned, train_on_all
 from zoo.choose.stages.state import State
-from zoo.cost import kept_or_measured
 from zoo.cost.store import cost_of
 from zoo.errors import NothingFitsError, ZooError
 from zoo.files import atomic_file, atomic_folder, sha256_file
@@ -74,15 +73,14 @@ def _finished(state: State, finalists: Finalists, features: Features, name: str)
 
 
 def _cost(state: State, name: str, made: OnnxModel) -> Cost:
-    """Of the finished file, never a kept figure. A device's figures are of the candidate; its size is known."""
+    """Of the finished file itself, of the last minutes. A device's figures are of the candidate; its size is known."""
     digest = sha256_file(made.path)
     if state.costing.given is not None and (there := state.rows[name].cost) is not None:
         return dataclasses.replace(there, file_bytes=made.path.stat().st_size, sha256=digest)
 
     def work() -> dict[str, Any]:
-        tokens, threads = state.settings["sequence_length"] or 128, state.costing.threads
-        found = kept_or_measured([(name, made.path)], threads=threads, sequence_length=tokens, fresh=True)
-        return {**dataclasses.asdict(found[0]), "sha256": digest}
+        found = state.costing.again(name, made.path, tokens=state.settings["sequence_length"] or 128)
+        return {**dataclasses.asdict(found), "sha256": digest}
 
     return cost_of(
         state.journal.once(f"shipped/{name}", work, sound=lambda result: result["sha256"] == digest)
