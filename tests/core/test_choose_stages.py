@@ -18,7 +18,7 @@ from errors_table import fails, here, photographs
 
 import zoo
 from zoo.cards import PRECISIONS, Budget, ModelId
-from zoo.choose import rows
+from zoo.choose import pipeline, rows
 from zoo.choose.candidates import expand, make_spread
 from zoo.choose.evidence import Evidence
 from zoo.choose.journal import FILE
@@ -238,9 +238,17 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end() -> None:
     assert timeless(ends[0]) == timeless(ends[1])
     keys = [str(json.loads(line).get("key")) for line in journal.read_text().splitlines()]
     assert len(set(keys)) == len(keys), "nothing was done twice"
-    assert sorted(p.name for p in Path("runs/pick").iterdir() if not p.name.startswith(".")) == [
+    assert sorted(p.name for p in Path("runs/pick").iterdir()) == [
         "journal.jsonl", "model", "model.onnx", "predict.py", "selection.json", "table.md"
     ]  # fmt: skip
+
+
+def test_what_a_kill_left_half_written_goes(tmp_path: Path) -> None:
+    (tmp_path / "out" / ".model.x1").mkdir(parents=True)
+    for name in (".selection.json.x2.json", ".model.x1/state.safetensors", "mine.txt", ".hidden"):
+        (tmp_path / "out" / name).write_text("half")
+    pipeline._sweep(tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".hidden", "mine.txt"]
 
 
 def test_a_finished_run_is_read_not_done_again(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
