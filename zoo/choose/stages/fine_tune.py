@@ -28,7 +28,7 @@ from zoo.choose.halving import Score, promote, rungs
 from zoo.choose.stages.state import State
 from zoo.data import Dataset
 from zoo.engine import Array
-from zoo.errors import TrainingError
+from zoo.errors import InputError, TrainingError, WorkerError
 from zoo.files import sha256_file
 
 FINE_TUNING = "fine-tuning"
@@ -234,7 +234,11 @@ class _Race:
                 "held": split[1].tolist(),
             }
             result = bench.run({**asked, "probabilities": str(state.work / file)}, what="fold")
-            return {**result, "file": file, "sha256": _digest(state.work / file)}
+            return (
+                result
+                if "failed" in result
+                else {**result, "file": file, "sha256": _digest(state.work / file)}
+            )
 
         def sound(result: Mapping[str, Any]) -> bool:
             return "failed" in result or result["sha256"] == _digest(state.work / file)
@@ -248,7 +252,13 @@ class _Race:
         work: Callable[[], dict[str, Any]],
         sound: Callable[[Any], bool] = lambda result: True,
     ) -> dict[str, Any]:
-        result: dict[str, Any] = self.state.journal.once(key, work, sound=sound)
+        def tried() -> dict[str, Any]:
+            try:
+                return work()
+            except (WorkerError, TrainingError, InputError) as error:
+                return {"failed": str(error).splitlines()[0], "seconds": 0.0}
+
+        result: dict[str, Any] = self.state.journal.once(key, tried, sound=sound)
         self.spent_s[contender.id] = self.spent_s.get(contender.id, 0.0) + result["seconds"]
         return result
 

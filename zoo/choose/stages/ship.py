@@ -22,7 +22,7 @@ from zoo.choose.selection import Selection
 from zoo.choose.stages.fine_tune import Tuned, train_on_all
 from zoo.choose.stages.state import State
 from zoo.cost.store import cost_of
-from zoo.errors import NothingFitsError, ZooError
+from zoo.errors import ExportError, NothingFitsError, TrainingError, WorkerError, ZooError
 from zoo.files import atomic_file, atomic_folder, sha256_file
 from zoo.graph import OnnxModel, write_predict_script
 from zoo.process import Worker
@@ -44,15 +44,23 @@ class Finalists:
 
 def shipped(state: State, finalists: Finalists, features: Features) -> Selection:
     """The first candidate of the order whose finished file is still within the budget."""
+    failed: ZooError | None = None
     for name in finalists.verdict.order:
-        made = _finished(state, finalists, features, name)
-        cost = _cost(state, name, made)
+        try:
+            made = _finished(state, finalists, features, name)
+            cost = _cost(state, name, made)
+        except (TrainingError, ExportError, WorkerError) as error:
+            failed = error
+            state.lose(name, error, SHIPPED)
+            continue
         if broken := excesses(cost, state.budget):
             reason = "measured again with its head: " + ", ".join(map(str, broken))
             state.cost(name, cost)
             state.row(name, "over budget", reason, SHIPPED)
             continue
         return _written(state, finalists, name, made, cost)
+    if failed is not None:
+        raise failed
     raise NothingFitsError(
         f"every candidate went over {describe(state.budget)} when measured again: the limit is within the "
         "noise of this machine; raise it a little"
@@ -80,6 +88,8 @@ def _cost(state: State, name: str, made: OnnxModel) -> Cost:
 
     def work() -> dict[str, Any]:
         found = state.costing.again(name, made.path, tokens=state.settings["sequence_length"] or 128)
+        if found.error:
+            raise WorkerError(f"{name} could not be measured with its head: {found.error}")
         return {**dataclasses.asdict(found), "sha256": digest}
 
     return cost_of(
@@ -91,7 +101,7 @@ def _written(state: State, finalists: Finalists, name: str, made: OnnxModel, cos
     verdict, evidence = finalists.verdict, finalists.evidence
     for loser in verdict.order:
         row = state.rows[loser]
-        if row.status != "over budget" and loser != name:
+        if row.status not in ("over budget", "failed") and loser != name:
             status = "tied" if loser in verdict.tied else "within"
             state.row(
                 loser, status, verdict.reasons.get(loser, "fell back"), row.stage, evidence=evidence[loser]
