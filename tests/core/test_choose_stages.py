@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from errors_table import fails, here, photographs
+from PIL import Image
 
 import zoo
 from zoo.cards import PRECISIONS, Budget, ModelId
@@ -177,16 +179,48 @@ def test_a_precision_that_cannot_be_made_is_a_row() -> None:
 
 
 # --- fine-tuning
+def halves(folder: Path) -> None:
+    """60 photographs of each of two classes, one half of each a little lighter: a probe on a toy sees most of it."""
+    rng = np.random.default_rng(0)
+    for name, half in (("left", slice(0, 12)), ("right", slice(12, 24))):
+        (folder / name).mkdir(parents=True)
+        for number in range(60):
+            pixels = rng.integers(0, 200, (24, 24, 3))
+            pixels[:, half] += 22
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
+
+
 def test_the_few_that_may_win_are_fine_tuned_and_the_better_ships() -> None:
-    found = choose("toy:tiny,depth=all", within_s=3600, out="pick")
+    halves(Path("photos"))
+    for name in ("ants", "bees"):
+        shutil.rmtree(Path("photos") / name)
+    candidates = ("toy:tiny,depth=all", "toy:tiny,depth=2,precision=fp16")
+    found = choose(*candidates, within_s=3600, out="pick")
     tuned = {row.id: row.details["fine_tuned"] for row in found.rows if "fine_tuned" in row.details}
-    assert tuned and all(t["setting"].startswith("all/adamw/") and t["epochs"] == 9 for t in tuned.values())
-    row = by_id(found)[found.best]
-    assert row.accuracy == max(tuned[found.best]["accuracy"], tuned[found.best]["probe_accuracy"])
+    assert set(tuned) == {"toy:tiny,depth=1", "toy:tiny,depth=2", "toy:tiny,depth=2,precision=fp16"}
+    assert all(t["setting"].startswith("all/adamw/") and t["epochs"] == 9 for t in tuned.values())
+    assert tuned[found.best]["accuracy"] > tuned[found.best]["probe_accuracy"]
+    assert by_id(found)[found.best].accuracy == tuned[found.best]["accuracy"]
+    assert f"Ship {found.best}, fine-tuned: accuracy" in found.why
     assert found.bill[-2]["stage"] == "fine-tuning" and found.seconds["fine-tuning"] > 0
     loaded, shipped = zoo.load("pick/model"), OnnxModel("pick/model.onnx")
-    one = ["photos/ants/0.png"]
+    one = ["photos/left/0.png"]
     np.testing.assert_allclose(loaded.predict(one), shipped.predict(one), atol=1e-5)
+    pretrained = zoo.get(found.best).state()
+    assert any(
+        not np.array_equal(pretrained[k], v) for k, v in loaded.state().items() if k.startswith("block1")
+    )
+
+
+def test_a_precision_is_fine_tuned_through_its_float32_network() -> None:
+    name = "toy:tiny,precision=int8-static"
+    found = choose(name, within_s=3600, out="pick")
+    row = by_id(found)[name]
+    tuned = row.details["fine_tuned"]
+    assert row.accuracy == max(tuned["accuracy"], tuned["probe_accuracy"])
+    shipped = OnnxModel("pick/model.onnx")
+    assert shipped.provenance["precision"] == "int8-static"
+    assert shipped.provenance["calibrated_on"]["examples"] == 32  # the test part is no part of it
 
 
 def test_without_time_nobody_is_fine_tuned_and_it_is_said() -> None:
@@ -228,7 +262,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end() -> None:
     subprocess.run([*command, "runs/whole"], check=True, capture_output=True)
     rng, journal = random.Random(0), Path("runs/pick") / FILE
     lines = 0
-    for goal in (1, 4, 12):
+    for goal in (2, 10):
         arguments = [*command, "runs/pick", *(["--resume"] if journal.exists() else [])]
         found = killed(arguments, journal, lines=max(goal, lines), pause_s=rng.uniform(0, 0.2))
         assert found >= lines

@@ -71,7 +71,7 @@ def _finished(state: State, finalists: Finalists, features: Features, name: str)
     """Its graph with a head that was fitted on all training examples, or fine-tuned on them as a whole."""
     train = state.parts.train
     if name in finalists.tuned:
-        return OnnxModel(train_on_all(state, finalists.tuned[name]))
+        return train_on_all(state, finalists.tuned[name])
     state.say(f"head of {name}")
     x = features.of(finalists.artefacts[name])[: len(train)]
     weight, bias = fit_linear_head(x, train.targets, len(train.classes), seed=state.wanted.seed)
