@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import onnx
@@ -78,6 +79,26 @@ def test_three_percent_of_the_reference_decide() -> None:
     assert session.agreeing("m", {1: [kept(1.0, 1)], 8: [kept(10.31, 8)]}) is None
     session.reference.clear()  # the reference itself could not be measured
     assert session.agreeing("m", {1: [kept(1.0, 1)], 8: [kept(10.0, 8)]}) is None
+
+
+def test_figures_of_the_last_minutes_need_no_reference() -> None:
+    """All of them, all recent, and of sessions in which the reference was as fast."""
+    said: list[Cost] = []
+    session = _Session(None, None, None, (1,), said.append, recent_s=600.0)  # type: ignore[arg-type]
+    minutes = datetime.timedelta(minutes=1)
+
+    def kept(age: int, reference_ms: float) -> dict[int, list[Kept]]:
+        when = (datetime.datetime.now(datetime.UTC) - age * minutes).isoformat(timespec="seconds")
+        return {1: [Kept(0, Cost("old", latency_p50_ms=2.0, measured_at=when), reference_ms)]}
+
+    both = [("a", Path("a.onnx")), ("b", Path("b.onnx"))]
+    good = session.recent(both, {"a": kept(1, 1.0), "b": kept(9, 1.02)})
+    assert [cost.id for cost in good.values()] == [cost.id for cost in said] == ["a", "b"]
+    assert session.recent(both, {"a": kept(1, 1.0)}) == {}
+    assert session.recent(both, {"a": kept(1, 1.0), "b": kept(11, 1.0)}) == {}
+    assert session.recent(both, {"a": kept(1, 1.0), "b": kept(2, 1.04)}) == {}
+    session.recent_s = 0.0
+    assert session.recent(both, {"a": kept(0, 1.0), "b": kept(0, 1.0)}) == {}
 
 
 def test_other_bytes_under_the_same_name_are_measured(

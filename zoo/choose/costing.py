@@ -12,6 +12,9 @@ from zoo.choose.past_costs import kept_note, machine_text, threads_text
 from zoo.cost import kept_or_measured
 from zoo.cost.store import now
 
+RECENT_S = 600.0
+"""Figures of the last ten minutes are this session's: a second look with another budget measures nothing anew."""
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -31,6 +34,11 @@ class Costing:
     given: DeviceCosts | None
     say: Callable[[str], None]
 
+    @property
+    def recent_s(self) -> float:
+        """How old a figure may be that stands without the reference model."""
+        return 0.0 if self.fresh else RECENT_S
+
     def of(self, artefacts: Sequence[tuple[str, Path]], *, tokens: int) -> Costs:
         """Costs of these files, given as (id, path), at `tokens` tokens. Raises InputError where none has any."""
         if not artefacts:
@@ -39,9 +47,18 @@ class Costing:
             return _given(self.given, artefacts, tokens)
         started = now()
         costs = kept_or_measured(
-            artefacts, threads=self.threads, sequence_length=tokens, fresh=self.fresh, progress=self.say
-        )
+            artefacts, threads=self.threads, sequence_length=tokens, fresh=self.fresh, recent_s=self.recent_s,
+            progress=self.say,
+        )  # fmt: skip
         return Costs({cost.id: cost for cost in costs}, {}, (_measured_note(costs), *_kept(costs, started)))
+
+    def again(self, name: str, path: Path, *, tokens: int) -> Cost:
+        """Of one file, measured now, unless these very bytes were in the last minutes."""
+        found = kept_or_measured(
+            [(name, path)], threads=self.threads, sequence_length=tokens, fresh=True, recent_s=self.recent_s,
+            progress=self.say,
+        )  # fmt: skip
+        return found[0]
 
 
 def _given(given: DeviceCosts, artefacts: Sequence[tuple[str, Path]], tokens: int) -> Costs:

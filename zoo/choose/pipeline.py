@@ -41,13 +41,14 @@ from zoo.choose.stages.costs import Over
 from zoo.choose.stages.fine_tune import FINE_TUNING, Tuned, fine_tuned
 from zoo.choose.stages.graphs import CATALOGUE, STATIC, make_graphs
 from zoo.choose.stages.probe import PROBE, probed
-from zoo.choose.stages.ship import SHIPPED, Finalists, shipped
+from zoo.choose.stages.ship import MODEL, SHIPPED, Finalists, shipped
 from zoo.choose.stages.state import State, Wanted
 from zoo.choose.whereabouts import networked
 from zoo.data.sources import OnError
 from zoo.errors import InputError, ZooError
 
 FINISHED = "selection"
+WRITTEN = ("model.onnx", "predict.py", MODEL, "selection.json", "table.md")
 
 
 def select(
@@ -180,11 +181,22 @@ def _workplace(folder: Path | None, *, anew: bool) -> Iterator[Path]:
             yield Path(work)
         return
     work_folder = folder / WORK
+    _sweep(folder)
     if anew:
         shutil.rmtree(work_folder, ignore_errors=True)
     work_folder.mkdir(parents=True, exist_ok=True)
     yield work_folder
     shutil.rmtree(work_folder, ignore_errors=True)  # not after a failure: it serves a resumed run
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed run left half-written; nobody else writes here, for the journal is locked."""
+    for name in WRITTEN:
+        for path in folder.glob(f".{name}.*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _state(asked: _Asked, journal: Journal, work: Path) -> State:

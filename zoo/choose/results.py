@@ -124,6 +124,9 @@ def _used(path: Path, work: Callable[[sqlite3.Connection], T], *, again: bool = 
     except sqlite3.DatabaseError:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+            Path(f"{path}-journal").unlink(
+                missing_ok=True
+            )  # of the file that went: not to be played into a new one
         return _used(path, work, again=False) if again else None
     except OSError:
         return None

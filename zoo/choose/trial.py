@@ -23,6 +23,7 @@ from zoo.data import Dataset, split, train_tokenizer
 from zoo.engine import Array
 from zoo.errors import DivergedError, InputError
 from zoo.files import atomic_file
+from zoo.graph import export_engine
 from zoo.recipe import recipe_from_dict
 from zoo.train import History, fit_head, save, softmax
 from zoo.train.features import FeatureCache, backbone_graph, backbone_key, can_be_cached, features_of
@@ -197,7 +198,10 @@ def fold(
         extra = {"recipe": dataclasses.asdict(plan), "history": dataclasses.asdict(history)}
         save(network.engine, Path(save_to), model_id=str(network.id), extra=extra)
     if export_to is not None:
-        network.export(export_to)
+        versions = network.versions()
+        export_engine(
+            network.engine, export_to, model_id=str(network.id), versions=versions
+        )  # cached for nobody
     return {"seconds": seconds}
 
 

@@ -2,12 +2,15 @@
 
 A session measures a reference model along with what is asked for. A kept figure is used only if the reference, in
 this session, is within 3 % of what it was in the figure's own: otherwise the column would compare two days'
-machines, not two models. What does not pass is measured again. Every figure goes into the record (`zoo.cost.store`).
+machines, not two models. What does not pass is measured again. Figures of the last minutes, of sessions in which the
+reference was as fast, may stand without that (`recent_s`): they are this session's. Every figure goes into the record
+(`zoo.cost.store`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import sys
 import tempfile
@@ -25,6 +28,7 @@ from zoo.files import sha256_file
 
 AGREEMENT = 0.03
 """|then / now - 1| of the reference's p50, at most."""
+OLD = "1970-01-01T00:00:00+00:00"
 Artefacts: TypeAlias = Sequence[tuple[str, Path]]
 OnCost: TypeAlias = Callable[[Cost], None]
 
@@ -56,12 +60,14 @@ def kept_or_measured(
     inputs: Sequence[str] = (),
     custom_ops: Sequence[Path | str] = (),
     fresh: bool = False,
+    recent_s: float = 0.0,
     progress: Callable[[str], None] | None = None,
     on_cost: OnCost | None = None,
 ) -> list[Cost]:
     """As `zoo.cost.measure`, with kept figures in the place of new ones where that is fair.
 
-    fresh: measure everything. on_cost gets each Cost as soon as it is final, a kept one when the reference has spoken
+    fresh: measure everything.  recent_s: where every figure is kept and none older than this, nothing is measured,
+    whatever `fresh` says. on_cost gets each Cost as soon as it is final, a kept one when the reference has spoken
     for it. Every figure measured is kept, also where Ctrl-C ends the run. `measured_at` tells which is of when.
     """
     meter: Meter = functools.partial(
@@ -76,8 +82,9 @@ def kept_or_measured(
     other = {} if memory_limit_mb is None else {"memory_limit_mb": str(memory_limit_mb)}
     here = machine(provider_named(provider))
     settings = Settings(threads or usable_cores(), sequence_length, min_seconds, here, other)
-    session = _Session(Store(), meter, settings, batch_sizes, on_cost or (lambda cost: None))
-    costs = session.with_kept(artefacts, {} if fresh else _kept(artefacts, session))
+    session = _Session(Store(), meter, settings, batch_sizes, on_cost or (lambda cost: None), recent_s)
+    old = {} if fresh and not recent_s else _kept(artefacts, session)
+    costs = session.recent(artefacts, old) or session.with_kept(artefacts, {} if fresh else old)
     return with_ties([costs[name, size] for name, _ in artefacts for size in batch_sizes])
 
 
@@ -111,6 +118,7 @@ class _Session:
     settings: Settings
     batch_sizes: Sequence[int]
     on_cost: OnCost
+    recent_s: float = 0.0
     reference: dict[int, float] = dataclasses.field(default_factory=dict)
 
     def with_kept(
@@ -158,6 +166,26 @@ class _Session:
             self.meter(
                 [(ID, reference), *artefacts], batch_sizes=self.batch_sizes, beside=beside, on_cost=keep
             )
+        return found
+
+    def recent(
+        self, artefacts: Artefacts, old: Mapping[str, Mapping[int, Sequence[Kept]]]
+    ) -> dict[tuple[str, int], Cost]:
+        """The latest of `old` by id and batch size, where it has all artefacts, none is older than `recent_s`, and the
+        reference was as fast beside all of them; else nothing."""
+        if not self.recent_s or len(old) < len(artefacts):
+            return {}
+        latest = {(name, size): kept[size][0] for name, kept in old.items() for size in self.batch_sizes}
+        since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=self.recent_s)
+        for size in self.batch_sizes:
+            speeds = [k.reference_ms or 0.0 for (_, batch), k in latest.items() if batch == size]
+            if not min(speeds) > 0 or max(speeds) / min(speeds) - 1 > AGREEMENT:
+                return {}
+        if any(datetime.datetime.fromisoformat(k.cost.measured_at or OLD) < since for k in latest.values()):
+            return {}
+        found = {place: dataclasses.replace(k.cost, id=place[0]) for place, k in latest.items()}
+        for cost in found.values():
+            self.on_cost(cost)
         return found
 
     def agreeing(self, name: str, kept: Mapping[int, Sequence[Kept]]) -> list[Cost] | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.cards import Cost, ModelId, fingerprint
+from zoo.cards import ModelId, Precision, fingerprint
 from zoo.choose import spool
 from zoo.choose.arms import Arm, make_arms
 from zoo.choose.artefacts import Artefact
@@ -25,11 +25,14 @@ from zoo.choose.evidence import Evidence
 from zoo.choose.experiment import LEAST, Bench
 from zoo.choose.finals import rank, score
 from zoo.choose.halving import Score, promote, rungs
+from zoo.choose.stages.graphs import ranges_of
 from zoo.choose.stages.state import State
 from zoo.data import Dataset
 from zoo.engine import Array
-from zoo.errors import TrainingError
-from zoo.files import sha256_file
+from zoo.errors import ExportError, InputError, TrainingError, WorkerError
+from zoo.files import atomic_file, sha256_file
+from zoo.graph import OnnxModel, Settings
+from zoo.graph.precision import write_variant
 
 FINE_TUNING = "fine-tuning"
 MARGIN = 0.03
@@ -44,9 +47,12 @@ framework that is two to three times as slow."""
 
 @dataclass(frozen=True)
 class Tuned:
-    """A network fine-tuned. evidence: on the probes' judged examples.  seconds: of all its runs."""
+    """A candidate fine-tuned. network: the float32 one that was trained.  evidence: on the probes' judged examples, in
+    the candidate's precision.  seconds: of all runs of the network.
+    """
 
     network: str
+    precision: Precision
     arm: Arm
     epochs: int
     evidence: Evidence
@@ -68,9 +74,12 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Contender:
-    """A float32 candidate near the best probe. epoch_s: of all layers on the training examples, estimated."""
+    """A network near the best probe. id: in float32, perhaps no candidate itself.  members: ids of its candidates by
+    precision.  epoch_s: of all layers on the training examples, estimated.
+    """
 
     id: str
+    members: Mapping[Precision, str]
     epoch_s: float
 
 
@@ -97,18 +106,26 @@ def fine_tuned(
 def contenders(
     state: State, fitting: Sequence[Artefact], evidence: Mapping[str, Evidence]
 ) -> list[Contender]:
-    """At most MOST within MARGIN of the best probe, the best first, and of equals the fastest."""
+    """At most MOST networks within MARGIN of the best probe, the best first, and of equals the fastest."""
     top = max(found.accuracy for found in evidence.values())
-    near = [
-        a.id for a in fitting if evidence[a.id].accuracy >= top - MARGIN and not ModelId.parse(a.id).precision
-    ]
-    costs = {name: state.rows[name].cost or Cost(name) for name in near}
-    near.sort(key=lambda name: (-evidence[name].accuracy, costs[name].latency_p50_ms or 0.0, name))
-    count = len(state.parts.train)
-    return [
-        Contender(name, PRIOR_STEP * count * (costs[name].latency_p50_ms or 10.0) / 1000)
-        for name in near[:MOST]
-    ]
+    near: dict[str, dict[Precision, str]] = {}
+    for name in sorted(artefact.id for artefact in fitting):
+        if evidence[name].accuracy >= top - MARGIN:
+            model = ModelId.parse(name)
+            network = str(dataclasses.replace(model, precision=None))
+            near.setdefault(network, {})[model.precision or "fp32"] = name
+
+    def rank_of(network: str) -> tuple[float, float, str]:
+        names = near[network].values()
+        return -max(evidence[name].accuracy for name in names), min(map(latency, names)), network
+
+    def latency(name: str) -> float:
+        cost = state.rows[name].cost
+        return (cost.latency_p50_ms if cost else None) or 10.0
+
+    ranked = sorted(near, key=rank_of)[:MOST]
+    step_s = PRIOR_STEP * len(state.parts.train) / 1000
+    return [Contender(n, near[n], step_s * max(map(latency, near[n].values()))) for n in ranked]
 
 
 def _spool(state: State) -> None:
@@ -147,8 +164,11 @@ class _Race:
         plan = Plan(kept["few"], kept["epochs"])
         self.few = self.few[: plan.few]
         best = self._halved(plan)
-        judged = {c.id: self._judged(c, best[c.id], plan) for c in self.few if c.id in best}
-        return {name: tuned for name, tuned in judged.items() if tuned is not None}
+        found: dict[str, Tuned] = {}
+        for contender in self.few:
+            if contender.id in best:
+                found |= self._judged(contender, best[contender.id], plan)
+        return found
 
     # --- how much of it fits
     def _planned(self) -> dict[str, Any]:
@@ -207,37 +227,47 @@ class _Race:
 
         return self._step(contender, f"tune/{step}/{contender.id}/{arm.key}", work)
 
-    def _judged(self, contender: Contender, arm: Arm, plan: Plan) -> Tuned | None:
-        """A run for each split; None where one fails."""
-        state, parts = self.state, []
-        for number, (fitted, held) in enumerate(state.judged.splits):
+    def _judged(self, contender: Contender, arm: Arm, plan: Plan) -> dict[str, Tuned]:
+        """A run for each split, its network in each precision of the contender; empty where one fails."""
+        state = self.state
+        parts: dict[Precision, list[tuple[Array, Array]]] = {}
+        for number, split in enumerate(state.judged.splits):
             state.say(f"fine-tune {contender.id}, split {number + 1} of {len(state.judged.splits)}")
-            result = self._split(contender, arm, plan.epochs, (fitted, held), number)
+            result = self._split(contender, arm, plan.epochs, split, number)
             if "failed" in result:
                 state.note(f"{contender.id} could not be fine-tuned: {result['failed']}")
-                return None
-            parts.append((held, np.load(state.work / result["file"])))
-        evidence = paired_evidence(state.judged.targets, parts)
-        return Tuned(contender.id, arm, plan.epochs, evidence, self.spent_s[contender.id])
+                return {}
+            for precision in contender.members:
+                values = np.load(state.work / _file(contender, number, precision))
+                parts.setdefault(precision, []).append((split[1], values))
+        spent_s, targets = self.spent_s[contender.id], state.judged.targets
+        found = {}
+        for precision, name in contender.members.items():
+            evidence = paired_evidence(targets, parts[precision])
+            found[name] = Tuned(contender.id, precision, arm, plan.epochs, evidence, spent_s)
+        return found
 
     def _split(
         self, contender: Contender, arm: Arm, epochs: int, split: tuple[Array, Array], number: int
     ) -> dict[str, Any]:
-        state = self.state
-        file = f"split-{fingerprint([contender.id, number])}.npy"
+        """Files of probabilities for each precision, and their digests."""
+        state, (fitted, held) = self.state, split
+        files = {p: state.work / _file(contender, number, p) for p in contender.members}
+        graph = state.work / "split.onnx" if set(files) - {"fp32"} else None
 
         def work() -> dict[str, Any]:
             bench = self._bench(contender.id)
-            asked = {
-                **_asked(state, bench, arm, epochs),
-                "fitted": split[0].tolist(),
-                "held": split[1].tolist(),
-            }
-            result = bench.run({**asked, "probabilities": str(state.work / file)}, what="fold")
-            return {**result, "file": file, "sha256": _digest(state.work / file)}
+            asked = {**_asked(state, bench, arm, epochs), "fitted": fitted.tolist(), "held": held.tolist()}
+            asked["probabilities"] = str(files["fp32"]) if "fp32" in files else None
+            result = bench.run({**asked, "export_to": graph and str(graph)}, what="fold")
+            if "failed" in result:
+                return result
+            if graph is not None:
+                _predict(state, graph, files, fitted, held)
+            return {**result, "sha256": {p: _digest(path) for p, path in files.items()}}
 
         def sound(result: Mapping[str, Any]) -> bool:
-            return "failed" in result or result["sha256"] == _digest(state.work / file)
+            return "failed" in result or result["sha256"] == {p: _digest(path) for p, path in files.items()}
 
         return self._step(contender, f"tune/split {number}/{contender.id}", work, sound)
 
@@ -248,7 +278,13 @@ class _Race:
         work: Callable[[], dict[str, Any]],
         sound: Callable[[Any], bool] = lambda result: True,
     ) -> dict[str, Any]:
-        result: dict[str, Any] = self.state.journal.once(key, work, sound=sound)
+        def tried() -> dict[str, Any]:
+            try:
+                return work()
+            except (WorkerError, TrainingError, ExportError, InputError) as error:
+                return {"failed": str(error).splitlines()[0], "seconds": 0.0}
+
+        result: dict[str, Any] = self.state.journal.once(key, tried, sound=sound)
         self.spent_s[contender.id] = self.spent_s.get(contender.id, 0.0) + result["seconds"]
         return result
 
@@ -269,6 +305,29 @@ def _asked(state: State, bench: Bench, arm: Arm, epochs: int) -> dict[str, Any]:
     return {"last": len(bench.ask("describe")["blocks"]), "recipe": dataclasses.asdict(recipe)}
 
 
+def _file(contender: Contender, number: int, precision: Precision) -> str:
+    return f"split-{fingerprint([contender.id, number, precision])}.npy"
+
+
+def _predict(state: State, graph: Path, files: Mapping[Precision, Path], fitted: Array, held: Array) -> None:
+    """Probabilities of `held` in each precision below float32, int8 ranges found on `fitted` alone."""
+    judged, train = state.judged, state.parts.train
+    data = Dataset(train.kind, [judged.inputs[i] for i in fitted], judged.targets[fitted], train.classes)
+    for precision, path in files.items():
+        if precision != "fp32":
+            model = in_precision(graph, precision, data, seed=state.wanted.seed)
+            with atomic_file(path) as new:
+                np.save(new, model.predict([judged.inputs[i] for i in held]))
+
+
+def in_precision(graph: Path, precision: Precision, data: Dataset, *, seed: int) -> OnnxModel:
+    """A float32 graph, head and all, in another precision, beside it. Raises what `write_variant` does."""
+    path = graph.with_name(f"{graph.stem}-{precision}.onnx")
+    calibration = ranges_of(data, seed) if precision == "int8-static" else None
+    write_variant(graph, Settings(precision), path, calibration)
+    return OnnxModel(path)
+
+
 def _digest(path: Path) -> str:
     return sha256_file(path) if path.is_file() else ""
 
@@ -281,8 +340,8 @@ def paired_evidence(targets: Array, parts: Sequence[tuple[Array, Array]]) -> Evi
     return Evidence.of(probabilities, targets[held[order]])
 
 
-def train_on_all(state: State, tuned: Tuned) -> Path:
-    """The graph of the network trained on all training examples; its run, for `zoo.load`, is in work/model.
+def train_on_all(state: State, tuned: Tuned) -> OnnxModel:
+    """The network trained on all training examples, in the candidate's precision; its run is in work/model.
 
     Raises TrainingError, WorkerError, ExportError.
     """
@@ -303,4 +362,6 @@ def train_on_all(state: State, tuned: Tuned) -> Path:
     state.journal.once(
         f"tune/all/{tuned.network}", work, sound=lambda result: result["sha256"] == _digest(graph)
     )
-    return graph
+    if tuned.precision == "fp32":
+        return OnnxModel(graph)
+    return in_precision(graph, tuned.precision, state.parts.train, seed=state.wanted.seed)

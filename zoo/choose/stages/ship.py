@@ -22,9 +22,8 @@ from zoo.choose.rule import Verdict
 from zoo.choose.selection import Selection
 from zoo.choose.stages.fine_tune import Tuned, train_on_all
 from zoo.choose.stages.state import State
-from zoo.cost import kept_or_measured
 from zoo.cost.store import cost_of
-from zoo.errors import NothingFitsError, ZooError
+from zoo.errors import ExportError, NothingFitsError, TrainingError, WorkerError, ZooError
 from zoo.files import atomic_file, atomic_folder, sha256_file
 from zoo.graph import OnnxModel, write_predict_script
 from zoo.process import Worker
@@ -46,15 +45,23 @@ class Finalists:
 
 def shipped(state: State, finalists: Finalists, features: Features) -> Selection:
     """The first candidate of the order whose finished file is still within the budget."""
+    failed: ZooError | None = None
     for name in finalists.verdict.order:
-        made = _finished(state, finalists, features, name)
-        cost = _cost(state, name, made)
+        try:
+            made = _finished(state, finalists, features, name)
+            cost = _cost(state, name, made)
+        except (TrainingError, ExportError, WorkerError) as error:
+            failed = error
+            state.lose(name, error, SHIPPED)
+            continue
         if broken := excesses(cost, state.budget):
             reason = "measured again with its head: " + ", ".join(map(str, broken))
             state.cost(name, cost)
             state.row(name, "over budget", reason, SHIPPED)
             continue
         return _written(state, finalists, name, made, cost)
+    if failed is not None:
+        raise failed
     raise NothingFitsError(
         f"every candidate went over {describe(state.budget)} when measured again: the limit is within the "
         "noise of this machine; raise it a little"
@@ -65,7 +72,7 @@ def _finished(state: State, finalists: Finalists, features: Features, name: str)
     """Its graph with a head that was fitted on all training examples, or fine-tuned on them as a whole."""
     train = state.parts.train
     if name in finalists.tuned:
-        return OnnxModel(train_on_all(state, finalists.tuned[name]))
+        return train_on_all(state, finalists.tuned[name])
     state.say(f"head of {name}")
     x = features.of(finalists.artefacts[name])[: len(train)]
     weight, bias = fit_linear_head(x, train.targets, len(train.classes), seed=state.wanted.seed)
@@ -75,15 +82,16 @@ def _finished(state: State, finalists: Finalists, features: Features, name: str)
 
 
 def _cost(state: State, name: str, made: OnnxModel) -> Cost:
-    """Of the finished file, never a kept figure. A device's figures are of the candidate; its size is known."""
+    """Of the finished file itself, of the last minutes. A device's figures are of the candidate; its size is known."""
     digest = sha256_file(made.path)
     if state.costing.given is not None and (there := state.rows[name].cost) is not None:
         return dataclasses.replace(there, file_bytes=made.path.stat().st_size, sha256=digest)
 
     def work() -> dict[str, Any]:
-        tokens, threads = state.settings["sequence_length"] or 128, state.costing.threads
-        found = kept_or_measured([(name, made.path)], threads=threads, sequence_length=tokens, fresh=True)
-        return {**dataclasses.asdict(found[0]), "sha256": digest}
+        found = state.costing.again(name, made.path, tokens=state.settings["sequence_length"] or 128)
+        if found.error:
+            raise WorkerError(f"{name} could not be measured with its head: {found.error}")
+        return {**dataclasses.asdict(found), "sha256": digest}
 
     return cost_of(
         state.journal.once(f"shipped/{name}", work, sound=lambda result: result["sha256"] == digest)
@@ -94,7 +102,7 @@ def _written(state: State, finalists: Finalists, name: str, made: OnnxModel, cos
     verdict, evidence = finalists.verdict, finalists.evidence
     for loser in verdict.order:
         row = state.rows[loser]
-        if row.status != "over budget" and loser != name:
+        if row.status not in ("over budget", "failed") and loser != name:
             status = "tied" if loser in verdict.tied else "within"
             state.row(
                 loser, status, verdict.reasons.get(loser, "fell back"), row.stage, evidence=evidence[loser]

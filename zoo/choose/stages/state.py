@@ -121,7 +121,7 @@ class State:
         """A candidate that could not be loaded, exported, converted or measured."""
         status = "unreachable" if isinstance(error, WeightsUnavailableError) else "failed"
         reason = str(error).splitlines()[0] if not isinstance(error, WorkerError) else str(error)[:300]
-        self.rows[name] = Row(name, status, reason.replace("\n", " "), stage=stage)
+        self.row(name, status, reason.replace("\n", " "), stage)
 
     def row(
         self, name: str, status: str, reason: str, stage: str, *, evidence: Evidence | None = None
