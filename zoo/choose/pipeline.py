@@ -43,11 +43,12 @@ from zoo.choose.stages.graphs import CATALOGUE, STATIC, make_graphs
 from zoo.choose.stages.probe import PROBE, probed
 from zoo.choose.stages.ship import MODEL, SHIPPED, Finalists, shipped
 from zoo.choose.stages.state import State, Wanted
+from zoo.choose.stages.told import tell
 from zoo.choose.whereabouts import networked
 from zoo.data.sources import OnError
 from zoo.errors import InputError, ZooError
 
-FINISHED = "selection"
+FINISHED, REPORT = "selection", "report.html"
 WRITTEN = ("model.onnx", "predict.py", MODEL, "selection.json", "table.md")
 
 
@@ -229,6 +230,7 @@ def _go(state: State) -> Selection:
     costs = {name: cost for name in evidence if (cost := state.rows[name].cost) is not None}
     aim, targets = state.wanted.aim, state.judged.judged_targets
     verdict = judge(evidence, costs, tolerance=state.wanted.tolerance, objective=aim, targets=targets)
+    tell(state, verdict, evidence, left, features)
     finalists = Finalists(verdict, evidence, {artefact.id: artefact for artefact in left}, tuned)
     found = shipped(state, finalists, features)
     state.spend(SHIPPED, time.monotonic() - started)
@@ -284,5 +286,6 @@ def _ended(state: State, found: Selection) -> Selection:
     found = dataclasses.replace(found, seconds=state.seconds, bill=tuple(state.bill))
     if state.folder is not None:
         found.write(state.folder)
+        found.report(state.folder / REPORT)
     state.journal.put(FINISHED, found.to_dict())
     return found

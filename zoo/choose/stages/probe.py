@@ -44,7 +44,7 @@ def probed(
     for name, baseline in baselines.for_kind(state.parts.train.kind).items():
         state.say(f"baseline {name}")
         work = functools.partial(baseline, state.judged, seed=state.wanted.seed)
-        found = _kept(state, [name, _question(state)], work)
+        found = _kept(state, [name, question_of(state)], work)
         state.row(name, "baseline", "no backbone", PROBE, evidence=found)
     if not left:
         raise _none_left(state)
@@ -58,10 +58,10 @@ def evidence_of(state: State, artefact: Artefact, features: Features) -> Evidenc
     def work() -> Evidence:
         return cross_validate(features.of(artefact), judged.targets, judged.splits, seed=seed)
 
-    return _kept(state, [derived.digest(artefact.path), _question(state)], work)
+    return _kept(state, [derived.digest(artefact.path), question_of(state)], work)
 
 
-def _question(state: State) -> str:
+def question_of(state: State) -> str:
     """Digest of what is judged and how."""
     judged: Judged = state.judged
     splits = [array for pair in judged.splits for array in pair]
