@@ -18,7 +18,11 @@ from pathlib import Path
 import psutil
 
 # A machine with much else to do starts and answers late, and its memory is not this test's concern.
-PATIENT = {"RAY_health_check_timeout_ms": "60000", "RAY_memory_monitor_refresh_ms": "0"}
+PATIENT = {
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_memory_monitor_refresh_ms": "0",
+}
 
 
 @dataclass
