@@ -107,8 +107,8 @@ def in_words(found: tuple[float, float, float, float], draws: int) -> str:
     return (
         f"\nThe whole procedure, drawn {draws} times: {FITTED} sentences, the ridge probe judged by leaving each out, "
         f"against what that probe reaches on the rest of the pool. Wilson's interval holds it in {alone:.4f}, the "
-        f"paired one in {paired:.4f} of the draws; the estimate is {100 * off:+.2f} points off on the mean, that of the gap "
-        f"{100 * off_pair:+.2f}.\n"
+        f"paired one in {paired:.4f} of the draws; the estimate is {100 * off:+.2f} points off on the mean, "
+        f"that of the gap {100 * off_pair:+.2f}.\n"
     )
 
 
