@@ -57,15 +57,16 @@ def costs_of(names: list[str]) -> dict[str, Cost]:
     return found
 
 
-def seconds(count: int, spread: float, objective: Objective) -> tuple[float, float, int, int]:
-    """Of the ladder and of the rule; how many left, how many tied."""
+def seconds(count: int, spread: float, objective: Objective) -> tuple[float, float, float, int, int]:
+    """Of the ladder, of the rule, and of the processor for both; how many left, how many tied."""
     evidence, targets = synthetic(count, spread, probabilities=objective is not ACCURACY)
     costs = costs_of(list(evidence))
-    started = time.perf_counter()
+    spent, started = time.process_time(), time.perf_counter()
     climbed = climb(evidence, objective=objective, targets=targets)
     between = time.perf_counter()
     verdict = judge(evidence, costs, tolerance=0.01, objective=objective, targets=targets)
-    return between - started, time.perf_counter() - between, len(climbed.leave), len(verdict.tied)
+    ended, spent = time.perf_counter(), time.process_time() - spent
+    return between - started, ended - between, spent, len(climbed.leave), len(verdict.tied)
 
 
 def main() -> None:
@@ -79,15 +80,24 @@ def main() -> None:
         (100_000, 0.5, "accuracy"), (100_000, 0.0, "accuracy"),
     ]  # fmt: skip
     for count, spread, name in plan:
-        ladder, rule, left, tied = seconds(count, spread, objective_named(name))
+        ladder, rule, spent, left, tied = seconds(count, spread, objective_named(name))
         within = "yes" if ladder + rule <= LIMITS[count] else "NO"
         kind = "spread" if spread else "ties"
         rows.append(
-            (f"{count:,} {kind}, {name}", f"{ladder:.2f}", f"{rule:.2f}", f"{left:,}", f"{tied:,}",
+            (f"{count:,} {kind}, {name}", f"{ladder:.2f}", f"{rule:.2f}", f"{spent:.2f}", f"{left:,}", f"{tied:,}",
              f"{LIMITS[count]:g}", within)
         )  # fmt: skip
         print(rows[-1], flush=True)
-    header = ("candidates", "ladder s", "rule s", "left at the probe", "tied", "allowed s", "within")
+    header = (
+        "candidates",
+        "ladder s",
+        "rule s",
+        "CPU s of both",
+        "left at the probe",
+        "tied",
+        "allowed s",
+        "within",
+    )
     text = (
         f"## The selector's logic alone\n\n`python benchmarks/select_logic.py --record`: predictions on {EXAMPLES} "
         f"examples of {CLASSES} classes. {machine_line('numpy')}\n\n{table(header, rows)}\n"
