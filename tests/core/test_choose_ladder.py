@@ -143,6 +143,15 @@ def test_a_tie_for_want_of_data_says_how_many_labels() -> None:
     assert verdict.need.examples == 200
 
 
+def test_a_twin_does_not_hide_the_rival_that_is_uncertain() -> None:
+    found = correlated({"a": 0.85, "c": 0.85}, 200)
+    found["b"] = found["a"]
+    verdict = judge(found, costs(a=1, b=2, c=3), tolerance=0.01)
+    assert verdict.tied == {"a", "b", "c"}
+    assert verdict.need is not None
+    assert (verdict.need.pick, verdict.need.rival) == ("a", "c")
+
+
 def test_enough_data_says_nothing() -> None:
     """Ten thousand examples, nested errors: the gap of 0.3 points is known to a tenth of a point."""
     correct = np.arange(10_000) < 9000

@@ -23,7 +23,9 @@ from zoo.engine import Array
 class Verdict:
     """order: candidates from the one to ship to the last one to fall back on. tied: with the best in quality.
     reasons: for everybody but the first of `order`, why not.  top: the best in quality.
-    need: what it would take to tell the first of `order` from its nearest rival, where the data cannot; else None.
+    need: what it would take to tell the first of `order` from its rival, where the data cannot; else None. Rivals
+    are who may be better after all: of the tied the one that may be so by most, and the best of those that are
+    cheaper and were not shown to be worse.
     """
 
     order: tuple[str, ...]
@@ -60,14 +62,10 @@ def judge(
         for name in cheap[1:]
     }
     reasons |= {name: objective.behind(top, gaps[name]) for name in rest}
-    need = too_little(
-        cheap[0],
-        _rivals(cheap, rest, gaps, costs),
-        evidence,
-        tolerance=tolerance,
-        objective=objective,
-        targets=targets,
-    )
+    most = _latency(costs[cheap[0]])
+    unsure = [name for name in rest if gaps[name].low <= 0 and _latency(costs[name]) < most]
+    rivals = _nearest(cheap, evidence, objective, targets) + unsure[:1]
+    need = too_little(cheap[0], rivals, evidence, tolerance=tolerance, objective=objective, targets=targets)
     return Verdict((*cheap, *rest), frozenset(tied), reasons, top, need)
 
 
@@ -75,16 +73,14 @@ def _ties(gap: Gap, tolerance: float) -> bool:
     return gap.low <= 0 <= gap.high and gap.value <= tolerance + 1e-12
 
 
-def _rivals(
-    cheap: list[str], rest: list[str], gaps: Mapping[str, Gap], costs: Mapping[str, Cost]
+def _nearest(
+    cheap: list[str], evidence: Mapping[str, Evidence], objective: Objective, targets: Array
 ) -> list[str]:
-    """Who may be the better choice after all: the best of the others that tie, and the best of those that are
-    cheaper than the pick and were not shown to be worse.
-    """
-    tied = sorted(cheap[1:], key=lambda name: (gaps[name].value, name))[:1]
-    most = _latency(costs[cheap[0]])
-    unsure = [name for name in rest if gaps[name].low <= 0 and _latency(costs[name]) < most]
-    return tied + unsure[:1]
+    """Of those that tie with the pick, the first of `cheap`, the one that may be the better by most."""
+    if len(cheap) < 2:
+        return []
+    found = objective.gaps(evidence[cheap[0]], [evidence[name] for name in cheap[1:]], targets)
+    return [cheap[1 + int(found.low.argmin())]]
 
 
 def _latency(cost: Cost) -> float:

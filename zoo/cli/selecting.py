@@ -25,6 +25,14 @@ from zoo.cli.options import (
 
 LIMITS = (("latency_ms", "ms"), ("size_mb", "MB"), ("memory_mb", "MB"), ("macs_g", "G"), ("params_m", "M"))
 
+Aim = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="accuracy, macro-f1, log-loss, calibration (Brier score) or cost."),
+]
+ErrorCosts = Annotated[
+    Path | None, typer.Option(help="CSV: what each answer (column) costs for each true class (row).")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Put this file's command on `app`."""
@@ -43,12 +51,8 @@ def select_command(
     latency_percentile: Annotated[int, typer.Option(help="50 or 90.")] = 50,
     candidate: Annotated[list[str] | None, typer.Option(help="ID, pattern or ID,depth=all; repeat.")] = None,
     candidates: Annotated[str | None, typer.Option(help="IDs with commas, or a file, one a line.")] = None,
-    objective: Annotated[
-        str, typer.Option(help="accuracy, macro-f1, log-loss, calibration (Brier score) or cost.")
-    ] = "accuracy",
-    error_costs: Annotated[
-        Path | None, typer.Option(help="CSV: what each answer (column) costs for each true class (row).")
-    ] = None,
+    objective: Aim = "accuracy",
+    error_costs: ErrorCosts = None,
     tolerance: Annotated[float, typer.Option(help="Largest gap in the objective that may be a tie.")] = 0.01,
     folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
     seed: Seed = 0,
@@ -71,14 +75,9 @@ def select_command(
     if plan:
         _plan(data, reading)
         return
-    rest: dict[str, Any] = {
-        "budget": within,
-        "out": output,
-        "force": force,
-        "tolerance": tolerance,
-        "folds": folds,
-    }
-    rest |= {"costs": costs, "fresh": fresh, "objective": objective, "error_costs": error_costs}
+    rest: dict[str, Any] = {"budget": within, "out": output, "force": force, "folds": folds}
+    rest |= {"costs": costs, "fresh": fresh}
+    rest |= {"objective": objective, "error_costs": error_costs, "tolerance": tolerance}
     settings = {"validation": validation, "test": test, "seed": seed, "threads": threads, **rest, **reading}
     _select(data, settings, json=json)
 
