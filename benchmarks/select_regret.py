@@ -135,12 +135,19 @@ def regret_table(found: Sequence[Line], seconds: Array, given: Sequence[Budget],
     """A row a strategy. seconds: the oracle's, [splits, budgets]."""
     rows = []
     for line in found:
-        mean, low, high = (100 * value for value in interval(line.regret.mean(axis=1), task))
-        each = [f"{100 * value:+.1f}" for value in line.regret.mean(axis=0)]
+        mean, low, high = interval(line.regret.mean(axis=1), task)
+        between = "" if math.isinf(low) else f"{points(low)} to {points(high)}"
+        each = [points(value) for value in line.regret.mean(axis=0)]
         spent = [f"{line.cpu.mean():.1f}", f"{100 * (line.cpu / seconds).mean():.2f} %"]
-        rows.append([line.name, f"{mean:+.2f}", f"{low:+.1f} to {high:+.1f}", *each, *spent])
+        rows.append([line.name, points(mean, 2), between, *each, *spent])
     header = ["strategy", "regret, points", "95 %", *map(describe, given), "CPU s", "of the oracle's"]
     return table(header, rows)
+
+
+def points(share: float, digits: int = 1) -> str:
+    """A difference of accuracies in points; what rounds to 0 has no sign."""
+    value = round(100 * share, digits)
+    return f"{value:+.{digits}f}" if value else f"{0:.{digits}f}"
 
 
 def truths(found: Table) -> tuple[list[str], Array]:
