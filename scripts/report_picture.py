@@ -1,4 +1,4 @@
-"""docs/pictures/report.png from a report: its top at 1,280 pixels, light, in 64 colours, so that it stays small.
+"""docs/pictures/report.png from a report: its top at 1,280 pixels, light, in 256 colours, so that it stays small.
 
     make demo
     python scripts/report_picture.py runs/demo/report.html docs/pictures/report.png
@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-WIDTH, HEIGHT, COLOURS, MOST_BYTES = 1280, 1560, 64, 300_000
+WIDTH, HEIGHT, COLOURS, MOST_BYTES = 1280, 1560, 256, 300_000
 
 
 def main() -> int:
