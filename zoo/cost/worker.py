@@ -129,13 +129,13 @@ def _lead_in(waits: scheduling.Waits) -> float:
     Returns what was waited by the end, in ms.
     """
     end = time.perf_counter() + _LEAD_S
+    after = waits.total_ms()
     while True:
-        before = waits.total_ms()
+        before = after
         _run_once()
-        after, now = waits.total_ms(), time.perf_counter()
-        if now < end:
-            continue
-        if now > end + _LEAD_S or (after - before < _CALM_MS and not scheduling.pending()):
+        after, over_s = waits.total_ms(), time.perf_counter() - end
+        calm = after - before < _CALM_MS
+        if over_s > _LEAD_S or (over_s >= 0 and calm and not scheduling.pending()):
             return after
 
 
