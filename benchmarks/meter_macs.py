@@ -128,7 +128,8 @@ SOURCES: dict[str, Callable[[], list[Published]]] = {
 ROUNDED = "the published figure has too few digits to tell: ours rounds to it"
 REASONS: dict[str, str] = {
     "tf:resnet50,size=224": (
-        "the paper cuts at two digits where it would round to 3.9; its ResNet-101 and -152 agree, from the same code"
+        "the paper prints 3.8, as if cut and not rounded (our reading); its ResNet-101 and -152 agree, from the same "
+        "code"
     ),
     "tf:mobilenet_v3_large,size=224": (
         "the authors' table beside their weights (tensorflow/models, slim/nets/mobilenet) and torchvision both state "

@@ -288,11 +288,10 @@ def main() -> int:
             print(found[-1], flush=True)
     if not given.record:
         print("(not recorded; figures of record are taken on a quiet machine with --record)")
+        return 0
     for part, text in zip(given.parts, found, strict=True):
         title = f"## The meter on trial, {part}: `python benchmarks/meter_timing.py --parts {part}`"
-        if given.record:
-            machine = machine_line("onnxruntime", "numpy")
-            record(f"meter timing {part}", "\n\n".join([title, machine, text]))
+        record(f"meter timing {part}", "\n\n".join([title, machine_line("onnxruntime", "numpy"), text]))
     return 0
 
 

@@ -27,7 +27,7 @@ from zoo.errors import ModelFileError, WorkerError
 _WINDOW = 3  # runs compared with the runs before them, to see whether it still gets faster
 _STEADY = 0.95
 _MAX_WARM_UP = 30
-_LEAD_S, _CALM_MS = 0.012, 0.02
+_LEAD_S, _CALM_MS = 0.01, 0.02
 _loaded: dict[str, Any] = {}
 
 
@@ -123,16 +123,19 @@ def warm_up(seconds: float) -> dict[str, float]:
 
 
 def _lead_in(waits: scheduling.Waits) -> float:
-    """Run once, to take the caches back, and on until no thread waits, for _LEAD_S at the most: threads that wake are
-    often put on one core, where they take turns until the kernel moves one. A loop's threads, which never sleep, meet
-    that once. What was waited by the end, in ms.
+    """Runs that are left out: for _LEAD_S, once at least, as cores that slept and caches that others had are slow at
+    first; then on until no thread waits, for _LEAD_S more at the most: threads that wake are often put on one core,
+    where they take turns until the kernel moves one. A loop's threads, which never sleep, meet all that once.
+    Returns what was waited by the end, in ms.
     """
     end = time.perf_counter() + _LEAD_S
+    after = waits.total_ms()
     while True:
-        before = waits.total_ms()
+        before = after
         _run_once()
-        after = waits.total_ms()
-        if time.perf_counter() > end or (after - before < _CALM_MS and not scheduling.pending()):
+        after, over_s = waits.total_ms(), time.perf_counter() - end
+        calm = after - before < _CALM_MS
+        if over_s > _LEAD_S or (over_s >= 0 and calm and not scheduling.pending()):
             return after
 
 
