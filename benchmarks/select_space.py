@@ -34,13 +34,14 @@ FIFTH, QUARTER = 0.2, 0.25
 class Network:
     """id: as `zoo.get` takes it.  published: its publisher's top-1 on ImageNet in percent, at the size it was trained
     at, or None.  fine_tuned_as: the label of the same weights in another framework, whose fine-tuning stands for its
-    own; "": it is fine-tuned itself.
+    own; "": it is fine-tuned itself.  taught_as: the id by which it is fine-tuned, of the same weights in torch.
     """
 
     label: str
     id: str
     published: float | None = None
     fine_tuned_as: str = ""
+    taught_as: str = ""
 
     @property
     def folder(self) -> str:
@@ -147,16 +148,22 @@ def _sized(label: str, model: str, sizes: Sequence[int], published: float, twin:
     ]
 
 
+def _twins(networks: Sequence[Network], model: str) -> list[Network]:
+    return [dataclasses.replace(n, taught_as=f"{model},{n.id.partition(',')[2]}") for n in networks]
+
+
 def _squeezenet(version: str, file: str, published: float) -> list[Network]:
     model = f"torch:squeezenet{version.replace('.', '_')}@{WEIGHTS}/torch/{file}.pth"
     label = f"SqueezeNet {version}"
     return _sized(label, model, (224, 160), published)
 
 
+KERAS = WEIGHTS / "keras" / "mobilenet_2_5_224_tf_no_top.h5"
+TWIN = RUNS / "weights" / "mobilenet_v1_0.25_224"  # of Keras's file, by select_twin.py
 SQUEEZENET = f"torch:squeezenet1_0@{WEIGHTS}/torch/squeezenet1_0-converted-from-deepcompression.pth"
 # Top-1: Howard et al. 2017, table 6 (MobileNet); torchvision's cards (SqueezeNet).
 IMAGES = (
-    *_sized("MobileNet 0.25 tf", "tf:mobilenet_v1_0.25_224", (224, 160, 128), 50.6),
+    *_twins(_sized("MobileNet 0.25 tf", "tf:mobilenet_v1_0.25_224", (224, 160, 128), 50.6), f"hf:{TWIN}"),
     *_sized("MobileNet 0.75 hf", f"hf:{WEIGHTS}/hf/mobilenet_v1_0.75_224", (224, 160, 128), 68.4),
     *_sized("MobileNet 0.75 tf", "tf:mobilenet_v1_0.75_224", (224, 160, 128), 68.4, "MobileNet 0.75 hf"),
     *_squeezenet("1.0", "squeezenet1_0-converted-from-deepcompression", 58.1),

@@ -18,7 +18,7 @@ import numpy as np
 from select_prepare import costs, features
 from select_space import SEEDS, SPLITS, Candidate, Network, Task
 from select_train import bits, key
-from select_truth import heads_folder, read, whole_folder
+from select_truth import heads_folder, pace, read, whole_folder
 
 from zoo.choose import evidence, journal, ladder, logme, ridge
 from zoo.choose.arms import Arm
@@ -95,6 +95,7 @@ class Table:
     def __init__(self, task: Task, *, only_heads: bool = False) -> None:
         self.task, self.costs, self.only_heads = task, costs(task), only_heads
         self._heads = {c.label: read(heads_folder(task, c)) for c in task.candidates}
+        self._pace = pace(task)
         self._whole = {n.label: read(whole_folder(task, n)) for n in task.networks if not n.fine_tuned_as}
 
     @functools.cache  # noqa: B019 - a table lives as long as the program
@@ -147,7 +148,13 @@ class Table:
         seeds: Sequence[int] | None = None,
     ) -> Setting:
         chosen = self.seeds(split) if seeds is None else seeds
-        return Setting(candidate, arm, tuple(_run(done[key(arm, epochs, seed, split)]) for seed in chosen))
+        found = [done[key(arm, epochs, seed, split)] for seed in chosen]
+        each = self._pace.get(fine_tuned(candidate.network), {}).get(arm.optimizer)
+        return Setting(
+            candidate,
+            arm,
+            tuple(_run(r, None if "device" not in r or each is None else each * epochs) for r in found),
+        )
 
 
 def fine_tuned(network: Network) -> str:
@@ -155,11 +162,15 @@ def fine_tuned(network: Network) -> str:
     return network.fine_tuned_as or network.label
 
 
-def _run(result: dict[str, Any]) -> Run:
+def _run(result: dict[str, Any], here: float | None) -> Run:
+    """here: what it would have taken on this machine, where it ran on another."""
+    if "device" in result and here is None:
+        raise RuntimeError("trained on another machine: python benchmarks/select_truth.py --pace, then again")
+    spent = result["cpu"] if here is None else here
     if "failed" in result:
-        return Run(None, np.zeros(0, bool), np.zeros(1, bool), result["cpu"])
+        return Run(None, np.zeros(0, bool), np.zeros(1, bool), spent)
     validation, test = (marks(result[part]) for part in ("validation", "test"))
-    return Run(Score(float(validation.mean()), -result["validation_loss"]), validation, test, result["cpu"])
+    return Run(Score(float(validation.mean()), -result["validation_loss"]), validation, test, spent)
 
 
 def marks(text: str) -> Array:

@@ -72,20 +72,23 @@ class Whole:
     bench: trial.Bench
     targets: Array
     source_of: Callable[[Array], Source]
+    device: str = "cpu"
 
     @classmethod
-    def load(cls, network: Network, task: Task) -> Whole:
+    def load(cls, network: Network, task: Task, device: str) -> Whole:
         """Load the network and prepare the pool."""
         data = task.data
-        model = backbone.get(network.id, num_classes=len(data.classes))
+        model = backbone.get(network.taught_as or network.id, num_classes=len(data.classes), device=device)
         bench = trial.Bench(model, data, data, model.state(), Path(), taught=False)
         if isinstance(model.preprocess, TextPreprocess):
             texts, preprocess = data.inputs, model.preprocess
-            return cls(bench, data.targets, lambda rows: preprocessed([texts[i] for i in rows], preprocess))
+            return cls(
+                bench, data.targets, lambda rows: preprocessed([texts[i] for i in rows], preprocess), device
+            )
         images = np.concatenate(
             [batch["images"] for _, batch in batches(data.inputs, model.preprocess, batch_size=64)]
         )
-        return cls(bench, data.targets, lambda rows: _in_memory(images, rows))
+        return cls(bench, data.targets, lambda rows: _in_memory(images, rows), device)
 
     def run(self, split: Split, recipe: Recipe) -> dict[str, Any]:
         """Train all layers; seconds hold training and validation, not the test, which no choice pays for."""
@@ -102,6 +105,7 @@ class Whole:
         else:
             failed = {}
         seconds = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+        seconds |= {"device": self.device} if self.device != "cpu" else {}
         if failed:
             return failed | seconds
         return judged(validation, self._logits(split.test), self.targets, split) | seconds

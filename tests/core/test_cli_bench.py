@@ -129,7 +129,7 @@ def test_more_threads_than_cores(capsys: Capture) -> None:
     ("case", "option", "text"),
     [
         ("A memory limit that is no size", ["--memory-limit", "lots"], "cannot read the limit 'lots'"),
-        ("A memory limit of nothing", ["--memory-limit", "0MB"], "memory_limit_mb 0"),
+        ("A memory limit of nothing", ["--memory-limit", "0MB"], "the limit '0MB': it must be above 0"),
         ("No time to measure in", ["--min-seconds", "0"], "min_seconds 0"),
         ("No time to wait for a model", ["--time-limit", "0"], "time_limit_s 0"),
     ],

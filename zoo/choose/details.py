@@ -223,7 +223,8 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def _command() -> str:
-    """The command line, if it was `zoo ...` or `python -m zoo.cli ...`."""
+    """The command line that gives it anew, if it was `zoo ...` or `python -m zoo.cli ...`."""
     program = Path(sys.argv[0])
     called = program.stem == "zoo" or program.parent.name == "cli"
-    return join(["zoo", *sys.argv[1:]]) if called else ""
+    arguments = [text for text in sys.argv[1:] if text not in ("--resume", "--force")]
+    return join(["zoo", *arguments]) if called else ""
