@@ -138,7 +138,14 @@ def test_macs_and_params_are_the_graphs_too() -> None:
     assert (lost.stage, lost.cost.macs, lost.cost.latency_p50_ms) == ("static cost", 3584, None)
     bill = {entry["stage"]: (entry["candidates"], entry["left"]) for entry in found.bill}
     assert bill["static cost"] == (1, 1) and bill["measured cost"] == (1, 1) and bill["shipped"] == (1, 1)
-    assert set(found.seconds) == {"catalogue", "static cost", "measured cost", "probe", "shipped"}
+    assert set(found.seconds) == {
+        "catalogue",
+        "static cost",
+        "measured cost",
+        "cheap scores",
+        "probe",
+        "shipped",
+    }
 
 
 def test_nothing_fits_says_what_loosening_buys() -> None:

@@ -1,7 +1,7 @@
 """`zoo.select`: max P(model, data) subject to R(model) <= R_max, by measurement, cheap stages first.
 
-catalogue -> static cost -> measured cost -> probe -> fine-tuning -> shipped (`zoo.choose.stages`). Whoever leaves has a
-reason. Every finished step is on the disk: in the journal of the run, or in the caches, by content.
+catalogue -> static cost -> measured cost -> cheap scores -> probe -> fine-tuning -> shipped (`zoo.choose.stages`).
+Whoever leaves has a reason. Every finished step is on the disk: in the run's journal, or in the caches, by content.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -40,7 +40,8 @@ from zoo.choose.stages import nothing
 from zoo.choose.stages.costs import Over
 from zoo.choose.stages.fine_tune import FINE_TUNING, Tuned, fine_tuned
 from zoo.choose.stages.graphs import CATALOGUE, STATIC, make_graphs
-from zoo.choose.stages.probe import PROBE, probed
+from zoo.choose.stages.probe import PROBE, none_left, probed, put_baselines
+from zoo.choose.stages.scores import SCORES, Scored, may_win_after_all, scored
 from zoo.choose.stages.ship import MODEL, SHIPPED, Finalists, shipped
 from zoo.choose.stages.state import State, Wanted
 from zoo.choose.stages.told import tell
@@ -49,6 +50,7 @@ from zoo.data.sources import OnError
 from zoo.errors import InputError, ZooError
 
 FINISHED, REPORT = "selection", "report.html"
+CHEAPLY = ", by the cheap score"
 WRITTEN = ("model.onnx", "predict.py", MODEL, "selection.json", "table.md")
 
 
@@ -224,18 +226,34 @@ def _go(state: State) -> Selection:
     fitting = _measured(state, artefacts, over)
     features = Features(state.judged.inputs, source=state.parts.train.source)
     evidence: dict[str, Evidence] = {}
-    left = state.stage(PROBE, len(fitting), lambda: probed(state, fitting, features, evidence))
+    cheap = Scored()
+    state.stage(SCORES, len(fitting), lambda: scored(state, fitting, features, cheap))
+    left = state.stage(PROBE, len(cheap.left), lambda: _probed(state, fitting, cheap, features, evidence))
     tuned = _tuned(state, left, evidence)
+    evidence |= cheap.out
     started = time.monotonic()
+    finalists = _judged(state, [one for one in fitting if one.id in evidence], cheap, evidence, tuned)
+    tell(state, finalists, features, probed=[name for name in evidence if name not in cheap.out])
+    found = shipped(state, finalists, features)
+    state.spend(SHIPPED, time.monotonic() - started)
+    state.charge(SHIPPED, len(left), 1)
+    return _ended(state, found)
+
+
+def _judged(
+    state: State,
+    judged: Sequence[Artefact],
+    cheap: Scored,
+    evidence: Mapping[str, Evidence],
+    tuned: Mapping[str, Tuned],
+) -> Finalists:
+    """By the rule; who left by its cheap score stands where that puts it, so that there is more to fall back on."""
     costs = {name: cost for name in evidence if (cost := state.rows[name].cost) is not None}
     aim, targets = state.wanted.aim, state.judged.judged_targets
     verdict = judge(evidence, costs, tolerance=state.wanted.tolerance, objective=aim, targets=targets)
-    tell(state, verdict, evidence, left, features)
-    finalists = Finalists(verdict, evidence, {artefact.id: artefact for artefact in left}, tuned)
-    found = shipped(state, finalists, features)
-    state.spend(SHIPPED, time.monotonic() - started)
-    state.charge(SHIPPED, len(evidence), 1)
-    return _ended(state, found)
+    reasons = {name: why + CHEAPLY * (name in cheap.out) for name, why in verdict.reasons.items()}
+    verdict = dataclasses.replace(verdict, reasons=reasons)
+    return Finalists(verdict, evidence, {artefact.id: artefact for artefact in judged}, tuned)
 
 
 def _named(state: State) -> tuple[list[Family], list[tuple[str, ZooError]]]:
@@ -261,6 +279,26 @@ def _measured(state: State, artefacts: Sequence[Artefact], over: list[Over]) -> 
     if not fitting:
         raise nothing.error(state, over)
     return fitting
+
+
+def _probed(
+    state: State,
+    fitting: Sequence[Artefact],
+    cheap: Scored,
+    features: Features,
+    evidence: dict[str, Evidence],
+) -> list[Artefact]:
+    """Those that may win by the cheap scores, then those that may win by the probes after all."""
+    todo, left = cheap.left, list[Artefact]()
+    while todo:
+        left += probed(state, todo, features, evidence)
+        again = set(may_win_after_all(state, cheap.out, evidence)) if evidence else set(cheap.out)
+        todo = [artefact for artefact in fitting if artefact.id in again]
+        cheap.out = {name: found for name, found in cheap.out.items() if name not in again}
+    put_baselines(state)
+    if not left:
+        raise none_left(state)
+    return left
 
 
 def _tuned(state: State, left: Sequence[Artefact], evidence: dict[str, Evidence]) -> dict[str, Tuned]:

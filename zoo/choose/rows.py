@@ -9,7 +9,7 @@ from typing import Any
 from zoo.cards import Cost
 from zoo.cost.store import cost_of
 
-STAGES = ("catalogue", "static cost", "measured cost", "probe", "fine-tuning", "shipped")
+STAGES = ("catalogue", "static cost", "measured cost", "cheap scores", "probe", "fine-tuning", "shipped")
 """Where a candidate can end, in order."""
 COLUMNS = ("candidate", "accuracy", "95 %", "p50 ms", "size MB", "memory MB", "MACs G", "params M", "why")
 

@@ -27,7 +27,7 @@ from zoo.report import view
 from zoo.report.view import Content
 
 ASSETS = resources.files("zoo.report") / "assets"
-STAGES = ("catalogue", "static cost", "measured cost", "probe", "fine-tuning", "shipped")
+STAGES = ("catalogue", "static cost", "measured cost", "cheap scores", "probe", "fine-tuning", "shipped")
 
 
 class Told(Protocol):

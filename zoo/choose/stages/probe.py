@@ -19,7 +19,7 @@ from zoo.choose.results import key_of
 from zoo.choose.stages.state import State
 from zoo.data.dataset import input_digests
 from zoo.engine import Array
-from zoo.errors import ModelFileError, WorkerError, ZooError
+from zoo.errors import ModelFileError, TrainingError, WorkerError, ZooError
 
 PROBE = "probe"
 SAVED_S = 5.0
@@ -28,27 +28,29 @@ SAVED_S = 5.0
 def probed(
     state: State, fitting: Sequence[Artefact], features: Features, evidence: dict[str, Evidence]
 ) -> list[Artefact]:
-    """Those whose probe could be fitted; their evidence goes to `evidence`. Baselines become rows."""
+    """Those whose probe could be fitted; their evidence goes to `evidence`."""
     left = []
     for artefact in fitting:
         state.say(f"probe {artefact.id}")
         try:
             found = evidence_of(state, artefact, features)
-        except ModelFileError as error:  # a graph that fails when it is run
+        except (ModelFileError, TrainingError) as error:  # a graph that fails when it is run, or gives NaN
             state.lose(artefact.id, error, PROBE)
             continue
         evidence[artefact.id] = found
         state.row(artefact.id, "within", "", PROBE, evidence=found)
         left.append(artefact)
         state.save(every_s=SAVED_S)
+    return left
+
+
+def put_baselines(state: State) -> None:
+    """Their rows: what needs no backbone."""
     for name, baseline in baselines.for_kind(state.parts.train.kind).items():
         state.say(f"baseline {name}")
         work = functools.partial(baseline, state.judged, seed=state.wanted.seed)
         found = _kept(state, [name, question_of(state)], work)
         state.row(name, "baseline", "no backbone", PROBE, evidence=found)
-    if not left:
-        raise _none_left(state)
-    return left
 
 
 def evidence_of(state: State, artefact: Artefact, features: Features) -> Evidence:
@@ -61,9 +63,9 @@ def evidence_of(state: State, artefact: Artefact, features: Features) -> Evidenc
     return _kept(state, [derived.digest(artefact.path), question_of(state)], work)
 
 
-def question_of(state: State) -> str:
-    """Digest of what is judged and how."""
-    judged: Judged = state.judged
+def question_of(state: State, judged: Judged | None = None) -> str:
+    """Digest of what is judged and how; judged: a part, None: all of it."""
+    judged = judged or state.judged
     splits = [array for pair in judged.splits for array in pair]
     return key_of(input_digests(judged.inputs), judged.targets, *splits, state.wanted.seed)
 
@@ -76,6 +78,7 @@ def _kept(state: State, facts: Sequence[Any], work: Callable[[], Evidence]) -> E
     return Evidence(**state.results.once(key_of("evidence", *facts), arrays))
 
 
-def _none_left(state: State) -> ZooError:
+def none_left(state: State) -> ZooError:
+    """What to raise where no candidate could be probed."""
     reasons = "; ".join(f"{r.id}: {r.reason}" for r in state.rows.values() if r.status == "failed")
     return WorkerError(f"no candidate could be probed. {reasons}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from zoo.cards import Cost
@@ -12,8 +12,9 @@ from zoo.choose.artefacts import Artefact, Features
 from zoo.choose.evidence import Evidence
 from zoo.choose.objectives import scores
 from zoo.choose.results import key_of
-from zoo.choose.rule import Verdict, judge
+from zoo.choose.rule import judge
 from zoo.choose.stages.probe import question_of
+from zoo.choose.stages.ship import Finalists
 from zoo.choose.stages.state import State
 from zoo.graph import OnnxModel
 
@@ -21,15 +22,12 @@ CURVES = 12
 """Learning curves are of so many, in the order of the verdict: five probes each."""
 
 
-def tell(
-    state: State,
-    verdict: Verdict,
-    evidence: Mapping[str, Evidence],
-    artefacts: Sequence[Artefact],
-    features: Features,
-) -> None:
-    """Put `details` into the rows of those that were judged, and ranking and provenance into the settings."""
-    by_id = {artefact.id: artefact for artefact in artefacts}
+def tell(state: State, finalists: Finalists, features: Features, *, probed: Collection[str]) -> None:
+    """Put `details` into the rows of those that were judged, and ranking and provenance into the settings.
+
+    probed: who was not judged by its cheap score alone; they have learning curves.
+    """
+    verdict, evidence, by_id = finalists.verdict, finalists.evidence, finalists.artefacts
     first = (
         0 if state.parts.validation is None else len(state.parts.train)
     )  # judged is the validation part alone
@@ -39,7 +37,7 @@ def tell(
         card = details.card(name, OnnxModel(artefact.path).preprocess)
         told = {"card": card, "scores": scores(found, targets, state.wanted.aim)}
         told |= details.mistakes(found.probabilities, targets, inputs)
-        if place < CURVES:
+        if place < CURVES and name in probed:
             state.say(f"learning curve of {name}")
             told["curve"] = _curve(state, artefact, features)
         for key, value in told.items():
