@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from errors_table import fails, photographs
+from present import required
 from raylets import Cluster, cluster
 
 import zoo
@@ -27,7 +28,7 @@ from zoo.executor import Executor, LocalExecutor, RayExecutor, Task, executor, r
 from zoo.testing import toy
 
 Capture = pytest.CaptureFixture[str]
-NO_RAY = importlib.util.find_spec("ray") is None
+NO_RAY = importlib.util.find_spec("ray") is None and "ray" not in required()
 needs_ray = pytest.mark.skipif(NO_RAY, reason="no module ray (pip install 'backbone-zoo[ray]')")
 
 STEPS = '''
@@ -139,6 +140,20 @@ def ended(pid: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+# --- without a cluster
+@needs_ray
+def test_auto_without_a_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first of this file: no cluster runs yet."""
+    if any(process.info["name"] == "raylet" for process in psutil.process_iter(["name"])):
+        pytest.skip("a Ray cluster runs on this machine, and auto finds it")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(
+        InputError, match=r"no Ray cluster answers at auto|cannot join the Ray cluster at auto"
+    ):
+        RayExecutor("auto")
 
 
 # --- tasks
@@ -270,6 +285,17 @@ def test_the_same_selection_though_a_process_is_killed_in_the_middle(
     assert len([line for line in said if "again, attempt 2" in line]) == 1, said
 
 
+def test_fine_tuning_on_the_cluster_comes_to_the_same(
+    machines: Cluster, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs(tmp_path / "photos", count=12)
+    more = {"within_s": 600.0, "precisions": ("fp32", "fp16")}
+    here = chosen(tmp_path, "here", monkeypatch, **more)
+    away = chosen(tmp_path, "away", monkeypatch, ray=machines.address, **more)
+    assert any("fine_tuned" in row.details for row in here.rows)
+    assert told(away) == told(here)
+
+
 def test_a_framework_that_only_this_machine_has_is_told(
     away: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,16 +327,6 @@ def test_something_else_listens_at_the_address(monkeypatch: pytest.MonkeyPatch) 
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(InputError, match=f"no Ray cluster answers at {address}"):
             RayExecutor(address)
-
-
-@needs_ray
-def test_auto_without_a_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    with pytest.raises(
-        InputError, match=r"no Ray cluster answers at auto|cannot join the Ray cluster at auto"
-    ):
-        RayExecutor("auto")
 
 
 def test_ray_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def _facts(alive: Sequence[Mapping[str, Any]]) -> list[JSON]:
         for node in alive
         if node["Resources"].get("CPU", 0) > 0
     }
-    found = []
+    found, lost = [], None
     for reference, host in asked.items():
         try:
             found.append(ray.get(reference))
@@ -100,7 +100,10 @@ def _facts(alive: Sequence[Mapping[str, Any]]) -> list[JSON]:
                 "machine's Python, with the frameworks of the candidates"
             ) from error
         except RayError as error:
-            raise InputError(f"{host} of the Ray cluster does not answer: {_first(error)}") from error
+            lost = InputError(f"{host} of the Ray cluster does not answer: {_first(error)}")
+            lost.__cause__ = error
+    if not found and lost is not None:  # of several machines one may leave while we ask
+        raise lost
     return found
 
 

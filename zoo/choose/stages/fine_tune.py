@@ -132,8 +132,9 @@ def _spool(state: State) -> None:
     """Training examples, then those of the validation part, as a worker reads them."""
     train, judged = state.parts.train, state.judged
     whole = Dataset(train.kind, list(judged.inputs), judged.targets, train.classes, train.source)
-    spool.write(whole, state.work, "train")
-    spool.write(whole.subset([0]), state.work, "judged")
+    portable = not state.executor.shares_files
+    spool.write(whole, state.work, "train", portable=portable)
+    spool.write(whole.subset([0]), state.work, "judged", portable=portable)
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,9 @@ class _Race:
             bench = self._bench(contender.id)
             asked = {**_asked(state, bench, arm, epochs), "fitted": fitted.tolist(), "held": held.tolist()}
             asked["probabilities"] = str(files["fp32"]) if "fp32" in files else None
-            result = bench.run({**asked, "export_to": graph and str(graph)}, what="fold")
+            written = [path for path in (files.get("fp32"), graph) if path is not None]
+            names = [path.name for path in written]
+            result = bench.run({**asked, "export_to": graph and str(graph)}, what="fold", writes=names)
             if "failed" in result:
                 return result
             if graph is not None:
@@ -296,7 +299,9 @@ class _Race:
 
 
 def _opened(state: State, network: str) -> Bench:
-    return Bench(network, state.work, state.costing.threads)
+    """In a process of its own here, or on the cluster that the run works on."""
+    away = None if state.executor.shares_files else state.executor
+    return Bench(network, state.work, state.costing.threads, away)
 
 
 def _asked(state: State, bench: Bench, arm: Arm, epochs: int) -> dict[str, Any]:
@@ -352,9 +357,8 @@ def train_on_all(state: State, tuned: Tuned) -> OnnxModel:
         with _opened(state, tuned.network) as bench:
             asked = {**_asked(state, bench, tuned.arm, tuned.epochs), "held": [], "probabilities": None}
             asked["fitted"] = list(range(len(state.parts.train)))
-            result = bench.ask(
-                "fold", {**asked, "save_to": str(state.work / "model"), "export_to": str(graph)}
-            )
+            asked |= {"save_to": str(state.work / "model"), "export_to": str(graph)}
+            result = bench.ask("fold", asked, writes=("model", graph.name))
         if "failed" in result:
             raise TrainingError(f"{tuned.network}, trained on all examples: {result['failed']}")
         return {**result, "sha256": _digest(graph)}
