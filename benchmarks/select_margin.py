@@ -11,6 +11,7 @@ from select_strategies import Case, gap_low, oracle
 from select_table import MODES, Table, probes
 
 from zoo.cards import Budget
+from zoo.choose.ladder import MARGIN
 from zoo.engine import Array
 
 LOST = 0.05
@@ -29,26 +30,26 @@ class Margin:
 
 def margin_of(cases: Sequence[Sequence[Case]]) -> Margin:
     """cases: by split, then budget. A candidate is dropped where the low end of the paired 95 % interval of (leader -
-    it), by the probes, lies above the margin; the eventual winner is the oracle's choice.
+    it), by the cheap score, lies above the margin; the eventual winner is the oracle's choice.
     """
     needed, left = [], []
     for row in cases:
         for case in row:
             probed = {c.label: case.probes[c.label] for c in case.fitting}
-            leader = max(probed, key=lambda name: (probed[name].evidence.accuracy, name))
+            leader = max(probed, key=lambda name: (probed[name].cheap.accuracy, name))
             lows = {name: gap_low(probed, leader, name) for name in probed}
             needed.append(lows[oracle(case).label])
             left.append(np.array(list(lows.values())))
     kept = max(0.0, float(np.quantile(needed, 1 - LOST, method="inverted_cdf")))
     rows = []
-    for margin in sorted({0.0, 0.01, 0.02, 0.03, 0.05, kept}):
+    for margin in sorted({0.0, 0.01, 0.02, 0.03, MARGIN, kept}):
         lost = float(np.mean(np.array(needed) > margin + 1e-12))
         stay = float(np.mean([np.mean(lows <= margin + 1e-12) for lows in left]))
-        mark = " (calibrated)" if margin == kept else ""
+        mark = " (calibrated)" if margin == kept else " (used)" if margin == MARGIN else ""
         rows.append([f"{100 * margin:.1f}{mark}", f"{100 * lost:.1f} %", f"{100 * stay:.0f} %"])
     said = (
-        f"Dropping at the probe: the eventual winner is lost in at most {100 * LOST:.0f} % of {len(needed)} cases at a "
-        f"margin of {100 * kept:.1f} points (of its worst case {100 * max(needed):.1f})."
+        f"Dropping by the cheap score: the eventual winner is lost in at most {100 * LOST:.0f} % of {len(needed)} "
+        f"cases at a margin of {100 * kept:.1f} points (of its worst case {100 * max(needed):.1f})."
     )
     return Margin(
         kept, said + "\n\n" + table(["margin, points", "winner lost", "candidates that stay"], rows)

@@ -88,13 +88,13 @@ def interval(values: Array, task: Task) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def strategies(margin: float, *, short: bool) -> dict[str, Callable[[Case], Pick]]:
+def strategies(*, short: bool) -> dict[str, Callable[[Case], Pick]]:
     """By the name of their row."""
     found: dict[str, Callable[[Case], Pick]] = {"zoo select: probes and its rule": ours}
     if short:
         for most in FEW:
             name = f"zoo select: and halving of {most} network{'s' if most > 1 else ''}"
-            found[name] = partial(ours_tuned, margin=margin, most=most)
+            found[name] = partial(ours_tuned, most=most)
     found |= {f"{name} alone": partial(by_score, name=name) for name in NAMES}
     for name, way in (("largest that fits", largest), ("published metric first", published)):
         found[f"{name}, probe's head"] = partial(way, tuned=False)
@@ -102,7 +102,7 @@ def strategies(margin: float, *, short: bool) -> dict[str, Callable[[Case], Pick
     return found
 
 
-def lines(cases: Sequence[Sequence[Case]], margin: float, *, tuned: bool) -> tuple[list[Line], Array]:
+def lines(cases: Sequence[Sequence[Case]], *, tuned: bool) -> tuple[list[Line], Array]:
     """Every strategy's, and the oracle's CPU seconds [splits, budgets]. cases: by split, then budget.
 
     tuned: also those that fine-tune, whose evidence is on the validation part, where the probes' has to be too.
@@ -112,7 +112,7 @@ def lines(cases: Sequence[Sequence[Case]], margin: float, *, tuned: bool) -> tup
     truth = np.array([[pick.test for pick in row] for row in best])
     short = tuned and all(row[0].table.has_short(row[0].split) for row in cases)
     found = []
-    for name, way in strategies(margin, short=short).items():
+    for name, way in strategies(short=short).items():
         picks = [[way(case) for case in row] for row in cases]
         test, cpu = (np.array([[getattr(p, part) for p in row] for row in picks]) for part in ("test", "cpu"))
         found.append(Line(name, truth - test, cpu))
@@ -196,7 +196,7 @@ def report(task: Task, *, only_heads: bool = False, most: int = SPLITS) -> str:
             for split in found.splits
         ]
         margin = margin_of(cases)
-        results, seconds = lines(cases, margin.kept, tuned=mode == MODES[0])
+        results, seconds = lines(cases, tuned=mode == MODES[0])
         texts += [
             f"Judged by {mode}; the oracle takes {seconds.mean():.0f} s of CPU a budget.",
             regret_table(results, seconds, given, task),

@@ -18,9 +18,10 @@ from zoo.cards import Budget
 from zoo.choose.evidence import Evidence, paired_interval
 from zoo.choose.finals import rank
 from zoo.choose.halving import promote, rungs
-from zoo.choose.ladder import climb
+from zoo.choose.ladder import MARGIN, called_back, climb
 from zoo.choose.limits import excesses
 from zoo.choose.rule import judge
+from zoo.choose.stages import fine_tune
 
 TOLERANCE = 0.01
 DRAWS = 200
@@ -86,54 +87,76 @@ def oracle(case: Case) -> Pick:
     return Pick(best.candidate.label, best.test, case.passes + sum(seen.values()))
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What the selector's ladder comes to. probed: labels, the others being judged by the cheap score alone.
+    cpu: seconds of features, scores, probes and a head.
+    """
+
+    evidence: dict[str, Evidence]
+    probed: set[str]
+    cpu: float
+
+
+def ladder(case: Case, margin: float = MARGIN) -> Judged:
+    """Cheap scores of everyone, then probes of those that may still win, as `zoo.choose.pipeline` has it."""
+    all_of_it = {candidate.label: case.probes[candidate.label] for candidate in case.fitting}
+    cheap = {name: probe.cheap for name, probe in all_of_it.items()}
+    ties = {name: probe.scores["LogME"] for name, probe in all_of_it.items()}
+    todo, judged = climb(cheap, margin=margin, tie_break=ties).stay, dict[str, Evidence]()
+    while todo:
+        judged |= {name: all_of_it[name].evidence for name in todo}
+        todo = tuple(called_back(cheap, judged, margin=margin))
+    seconds = sum(probe.cpu["ridge"] for probe in all_of_it.values())
+    seconds += sum(all_of_it[name].cpu["logistic"] for name in judged)
+    heads = max(probe.cpu["head"] for probe in all_of_it.values())
+    return Judged(cheap | judged, set(judged), case.passes + seconds + heads)
+
+
 def ours(case: Case) -> Pick:
-    """Probes and the rule."""
-    probed = _probed(case)
-    chosen = judge(
-        {name: probe.evidence for name, probe in probed.items()},
-        {name: case.table.costs[name] for name in probed},
-        tolerance=TOLERANCE,
-    ).order[0]
-    return Pick(chosen, float(probed[chosen].test.mean()), _probing(case))
+    """Ladder and rule."""
+    found = ladder(case)
+    costs = {name: case.table.costs[name] for name in found.evidence}
+    chosen = judge(found.evidence, costs, tolerance=TOLERANCE).order[0]
+    return Pick(chosen, float(case.probes[chosen].test.mean()), found.cpu)
 
 
-def ours_tuned(case: Case, *, margin: float, most: int) -> Pick:
-    """Probes; halving over all layers of the networks whose gap to the leader may be below `margin`, `most` of them;
+def ours_tuned(case: Case, *, most: int, margin: float = MARGIN, near_by: float = fine_tune.MARGIN) -> Pick:
+    """The same, then halving over all layers of `most` networks that are no further than `near_by` from the best probe;
     then the rule on what each does best.
     """
-    probed = _probed(case)
-    chosen = survivors(probed, margin)
-    ranked = sorted(
-        (c for c in case.fitting if c.precision == "fp32" and c.label in chosen),
-        key=lambda c: chosen.index(c.label),
+    found = ladder(case, margin)
+    top = max(one.accuracy for one in found.evidence.values())
+    near = [
+        c
+        for c in case.fitting
+        if c.label in found.probed and found.evidence[c.label].accuracy >= top - near_by
+    ]
+    near.sort(
+        key=lambda c: (-found.evidence[c.label].accuracy, case.table.costs[c.label].latency_p50_ms, c.label)
     )
     left: dict[str, Candidate] = {}
-    for candidate in ranked:  # one framework of the same weights
-        if len(left) < most:
+    for (
+        candidate
+    ) in near:  # one framework of the same weights; the float32 network of a precision, if it fits
+        if candidate.precision == "fp32" and len(left) < most:
             left.setdefault(fine_tuned(candidate.network), candidate)
     tuned, cpu = halve(case, list(left.values()))
-    best = {name: (probe.evidence, float(probe.test.mean())) for name, probe in probed.items()}
+    best = {name: (one, float(case.probes[name].test.mean())) for name, one in found.evidence.items()}
     for setting in tuned:
-        found = Evidence(setting.runs[0].validation)
-        if found.accuracy > best[setting.candidate.label][0].accuracy:
-            best[setting.candidate.label] = found, setting.test
+        one = Evidence(setting.runs[0].validation)
+        if one.accuracy > best[setting.candidate.label][0].accuracy:
+            best[setting.candidate.label] = one, setting.test
     costs = {name: case.table.costs[name] for name in best}
-    verdict = judge({name: found for name, (found, _) in best.items()}, costs, tolerance=TOLERANCE)
-    return Pick(verdict.order[0], best[verdict.order[0]][1], _probing(case) + cpu)
-
-
-def survivors(probed: Mapping[str, Probe], margin: float) -> tuple[str, ...]:
-    """Labels that the selector's own ladder keeps, the best first."""
-    logme = {name: probe.scores["LogME"] for name, probe in probed.items()}
-    found = climb({name: probe.evidence for name, probe in probed.items()}, margin=margin, tie_break=logme)
-    return found.stay
+    verdict = judge({name: one for name, (one, _) in best.items()}, costs, tolerance=TOLERANCE)
+    return Pick(verdict.order[0], best[verdict.order[0]][1], found.cpu + cpu)
 
 
 def gap_low(probed: Mapping[str, Probe], leader: str, name: str) -> float:
-    """The low end of the paired 95 % interval of (leader - it); 0 for the leader itself."""
+    """The low end of the paired 95 % interval of (leader - it), by the cheap score; 0 for the leader itself."""
     if name == leader:
         return 0.0
-    return paired_interval(probed[leader].evidence.correct, probed[name].evidence.correct)[0]
+    return paired_interval(probed[leader].cheap.correct, probed[name].cheap.correct)[0]
 
 
 def halve(case: Case, candidates: Sequence[Candidate]) -> tuple[list[Setting], float]:
@@ -220,9 +243,3 @@ def random_search(case: Case, seconds: Sequence[float]) -> list[float]:
 
 def _probed(case: Case) -> dict[str, Probe]:
     return {candidate.label: case.probes[candidate.label] for candidate in case.fitting}
-
-
-def _probing(case: Case) -> float:
-    probed = _probed(case)
-    heads = max(probe.cpu["head"] for probe in probed.values())
-    return case.passes + sum(probe.cpu["logistic"] for probe in probed.values()) + heads

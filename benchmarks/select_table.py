@@ -76,11 +76,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Probe:
-    """What the selector knows of a candidate. scores: of the cheap kind, by name.  test: bool, by the head that would
-    ship.  cpu: seconds of judging and of each score.
+    """What the selector knows of a candidate. evidence: the probe's, and cheap: the ridge's.  scores: by name.
+    test: bool, by the head that would ship.  cpu: seconds of judging and of each score.
     """
 
     evidence: Evidence
+    cheap: Evidence
     test: Array
     scores: dict[str, float]
     cpu: dict[str, float]
@@ -197,7 +198,8 @@ def probes(task: Task, split: int, mode: str) -> dict[str, Probe]:
 
 
 def _probe(stored: dict[str, Any]) -> Probe:
-    return Probe(Evidence(marks(stored["correct"])), marks(stored["test"]), stored["scores"], stored["cpu"])
+    judged, cheap = (Evidence(marks(stored[name])) for name in ("correct", "ridge"))
+    return Probe(judged, cheap, marks(stored["test"]), stored["scores"], stored["cpu"])
 
 
 def judged_candidate(task: Task, candidate: Candidate, number: int, mode: str) -> dict[str, Any]:
@@ -214,7 +216,8 @@ def judged_candidate(task: Task, candidate: Candidate, number: int, mode: str) -
     cheap, cheap_cpu = timed(lambda: cheap_scores(x, y, splits))
     scores = {"logistic": found.accuracy, "ridge": cheap.evidence.accuracy, "LogME": cheap.logme}
     seconds = {"logistic": cpu, "head": head_cpu, "ridge": cheap_cpu, "LogME": cheap_cpu}
-    return {"correct": bits(found.correct), "test": bits(right), "scores": scores, "cpu": seconds}
+    answers = {"correct": found.correct, "ridge": cheap.evidence.correct, "test": right}
+    return {name: bits(marks) for name, marks in answers.items()} | {"scores": scores, "cpu": seconds}
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:

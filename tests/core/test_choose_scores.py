@@ -6,7 +6,6 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +13,11 @@ from errors_table import photographs
 
 import zoo
 from zoo.choose.evidence import Evidence
-from zoo.choose.objectives import ACCURACY
+from zoo.choose.ladder import called_back
 from zoo.choose.parts import Judged
 from zoo.choose.selection import Selection
 from zoo.choose.stages import scores
-from zoo.choose.stages.scores import SCORES, may_win_after_all, rungs
+from zoo.choose.stages.scores import SCORES, rungs
 from zoo.testing.toy import installed
 
 
@@ -127,8 +126,5 @@ def test_who_is_near_the_best_probe_is_called_back() -> None:
     rng = np.random.default_rng(0)
     hard = rng.random(400)
     out = {"near": Evidence(hard < 0.8), "far": Evidence(hard < 0.6)}
-    state = SimpleNamespace(
-        wanted=SimpleNamespace(aim=ACCURACY), judged=SimpleNamespace(judged_targets=np.zeros(400, int))
-    )
-    assert may_win_after_all(state, out, {"best": Evidence(hard < 0.82)}) == ["near"]  # type: ignore[arg-type]
-    assert may_win_after_all(state, out, {"best": Evidence(hard < 0.95)}) == []  # type: ignore[arg-type]
+    assert called_back(out, {"best": Evidence(hard < 0.82)}) == ["near"]
+    assert called_back(out, {"best": Evidence(hard < 0.95), "near": Evidence(hard < 0.7)}) == []

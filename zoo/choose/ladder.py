@@ -83,3 +83,23 @@ def climb(
         for i in np.flatnonzero(out).tolist()
     }
     return Climb(leader, stay, leave)
+
+
+def called_back(
+    out: Mapping[str, Evidence],
+    probed: Mapping[str, Evidence],
+    *,
+    margin: float = MARGIN,
+    objective: Objective = ACCURACY,
+    targets: Array = NO_TARGETS,
+) -> list[str]:
+    """Who left by the cheap score (`out`), but is not that far behind the best of the probes: the two may disagree.
+
+    probed: not empty, of the same examples. The best first.
+    """
+    names = sorted(probed)
+    gains = objective.gains([probed[name] for name in names], targets)
+    leader = names[int(np.argmax(gains))]
+    both = {leader: probed[leader], **{name: found for name, found in out.items() if name not in probed}}
+    stay = climb(both, margin=margin, objective=objective, targets=targets).stay
+    return [name for name in stay if name != leader]

@@ -29,6 +29,7 @@ from zoo.choose.error_costs import asked_objective
 from zoo.choose.evidence import Evidence
 from zoo.choose.experiment import WORK, kept
 from zoo.choose.journal import Journal
+from zoo.choose.ladder import called_back
 from zoo.choose.limits import describe
 from zoo.choose.objectives import MeanCost, Objective
 from zoo.choose.parts import DataOptions, Parts, open_parts
@@ -41,7 +42,7 @@ from zoo.choose.stages.costs import Over
 from zoo.choose.stages.fine_tune import FINE_TUNING, Tuned, fine_tuned
 from zoo.choose.stages.graphs import CATALOGUE, STATIC, make_graphs
 from zoo.choose.stages.probe import PROBE, none_left, probed, put_baselines
-from zoo.choose.stages.scores import SCORES, Scored, may_win_after_all, scored
+from zoo.choose.stages.scores import SCORES, Scored, scored
 from zoo.choose.stages.ship import MODEL, SHIPPED, Finalists, shipped
 from zoo.choose.stages.state import State, Wanted
 from zoo.choose.stages.told import tell
@@ -289,10 +290,12 @@ def _probed(
     evidence: dict[str, Evidence],
 ) -> list[Artefact]:
     """Those that may win by the cheap scores, then those that may win by the probes after all."""
+    aim, targets = state.wanted.aim, state.judged.judged_targets
     todo, left = cheap.left, list[Artefact]()
     while todo:
         left += probed(state, todo, features, evidence)
-        again = set(may_win_after_all(state, cheap.out, evidence)) if evidence else set(cheap.out)
+        near = called_back(cheap.out, evidence, objective=aim, targets=targets) if evidence else cheap.out
+        again = set(near)
         todo = [artefact for artefact in fitting if artefact.id in again]
         cheap.out = {name: found for name, found in cheap.out.items() if name not in again}
     put_baselines(state)

@@ -137,15 +137,3 @@ def _cheap_and_good(state: State, cheap: Mapping[str, Cheap]) -> set[str]:
     known = [name for name in names if (cost := costs[name]) is not None and cost.latency_p50_ms is not None]
     points = [(float(costs[n].latency_p50_ms or 0.0), cheap[n].evidence.accuracy) for n in known]  # type: ignore[union-attr]
     return {known[place] for place in front(points)}
-
-
-def may_win_after_all(
-    state: State, scored_out: Mapping[str, Evidence], evidence: Mapping[str, Evidence]
-) -> list[str]:
-    """Who left by the cheap score, but is not that far behind the best of the probes: the two may disagree."""
-    aim, targets = state.wanted.aim, state.judged.judged_targets
-    names = list(evidence)
-    leader = names[int(np.argmax(aim.gains([evidence[name] for name in names], targets)))]
-    others = {name: found for name, found in scored_out.items() if name not in evidence}
-    stay = climb({leader: evidence[leader], **others}, objective=aim, targets=targets).stay
-    return [name for name in stay if name != leader]
