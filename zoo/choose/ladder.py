@@ -1,4 +1,4 @@
-"""The rung between probe and fine-tuning: who cannot win any more, and in which order the others go on.
+"""The rungs between cheap scores, probe and fine-tuning: who cannot win any more, and in which order others go on.
 
 A candidate leaves when the leader is better by more than a margin for certain: when the paired 95 % interval of
 (leader less candidate) lies above it. The interval is for what the probes' examples do not tell, the margin for
@@ -21,7 +21,7 @@ from zoo.engine import Array
 
 MARGIN = 0.05
 """In units of the objective: what a candidate may make up on the leader from probe to fine-tuning. Calibrated in
-benchmarks/select.py on two data sets, so that it loses the eventual winner in few splits; not a law."""
+benchmarks/select_regret.py on two data sets, so that it loses the eventual winner in few splits; not a law."""
 
 
 @dataclass(frozen=True)

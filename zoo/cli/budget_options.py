@@ -43,7 +43,7 @@ def read_budget(
     )
 
 
-with_budget = merged("budget", read_budget)
+with_budget = merged("budget", read_budget, "Limits")
 
 
 def _limit(option: str, given: Limit, unit: str) -> float | None:

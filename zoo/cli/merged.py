@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeAlias, get_type_hints
+from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
 
 Command: TypeAlias = Callable[..., None]
 
 
-def merged(parameter: str, read: Callable[..., object]) -> Callable[[Command], Command]:
+def merged(parameter: str, read: Callable[..., object], panel: str = "") -> Callable[[Command], Command]:
     """A decorator that gives a command the options of `read` in the place of its parameter `parameter`.
 
     The command gets what `read` makes of them. Options that the command has itself (its own default for epochs, say)
-    are its own.
+    are its own.  panel: a heading for them in the help.
     """
 
     def decorate(command: Command) -> Command:
@@ -24,7 +25,7 @@ def merged(parameter: str, read: Callable[..., object]) -> Callable[[Command], C
         made = get_type_hints(read, include_extras=True)
         wanted = inspect.signature(read).parameters
         typed = [p.replace(annotation=hints[k]) for k, p in own.items()]
-        typed += [p.replace(annotation=made[k]) for k, p in wanted.items() if k not in own]
+        typed += [p.replace(annotation=_under(panel, made[k])) for k, p in wanted.items() if k not in own]
 
         @functools.wraps(command)
         def filled(**given: Any) -> None:
@@ -38,3 +39,13 @@ def merged(parameter: str, read: Callable[..., object]) -> Callable[[Command], C
         return filled
 
     return decorate
+
+
+def _under(panel: str, hint: Any) -> Any:
+    """An annotation of an option, its help under a heading."""
+    if not panel:
+        return hint
+    kind, option = get_args(hint)
+    option = copy.copy(option)
+    option.rich_help_panel = panel
+    return Annotated[kind, option]

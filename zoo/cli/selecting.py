@@ -106,12 +106,12 @@ def read_out(
     return {"out": output, "resume": resume, "force": force}
 
 
+@merged("kept", read_out, "Results")
+@merged("reading", read_reading, "Data")
+@merged("aim", read_aim, "How it is judged")
+@merged("spread", read_spread, "Candidates")
+@merged("tried", read_candidates, "Candidates")
 @with_budget
-@merged("tried", read_candidates)
-@merged("spread", read_spread)
-@merged("aim", read_aim)
-@merged("reading", read_reading)
-@merged("kept", read_out)
 def select_command(
     budget: Budget,
     tried: dict[str, Any],
