@@ -56,6 +56,14 @@ class Line:
     cpu: Array
 
 
+@dataclass(frozen=True)
+class Oracle:
+    """Its CPU seconds [splits, budgets]: of the seeds that there are, and with all of them."""
+
+    cpu: Array
+    full: Array
+
+
 def budgets(table: Table) -> list[Budget]:
     """Five that bind: latencies and sizes at quantiles of the candidates', and one of both."""
     costs = list(table.costs.values())
@@ -102,13 +110,13 @@ def strategies(*, short: bool) -> dict[str, Callable[[Case], Pick]]:
     return found
 
 
-def lines(cases: Sequence[Sequence[Case]], *, tuned: bool) -> tuple[list[Line], Array]:
-    """Every strategy's, and the oracle's CPU seconds [splits, budgets]. cases: by split, then budget.
+def lines(cases: Sequence[Sequence[Case]], *, tuned: bool) -> tuple[list[Line], Oracle]:
+    """Every strategy's, and the oracle's seconds. cases: by split, then budget.
 
     tuned: also those that fine-tune, whose evidence is on the validation part, where the probes' has to be too.
     """
     best = [[oracle(case) for case in row] for row in cases]
-    seconds = np.array([[pick.cpu for pick in row] for row in best])
+    seconds, full = (np.array([[getattr(p, part) for p in row] for row in best]) for part in ("cpu", "full"))
     truth = np.array([[pick.test for pick in row] for row in best])
     short = tuned and all(row[0].table.has_short(row[0].split) for row in cases)
     found = []
@@ -128,19 +136,20 @@ def lines(cases: Sequence[Sequence[Case]], *, tuned: bool) -> tuple[list[Line], 
     for place, share in enumerate(SHARES):
         name = f"random search, {100 * share:.0f} % of the oracle's time"
         found.append(Line(name, truth - draws[:, :, place], share * seconds))
-    return found, seconds
+    return found, Oracle(seconds, full)
 
 
-def regret_table(found: Sequence[Line], seconds: Array, given: Sequence[Budget], task: Task) -> str:
-    """A row a strategy. seconds: the oracle's, [splits, budgets]."""
+def regret_table(found: Sequence[Line], spent: Oracle, given: Sequence[Budget], task: Task) -> str:
+    """A row a strategy. Shares are of the seconds of all budgets together."""
     rows = []
     for line in found:
         mean, low, high = interval(line.regret.mean(axis=1), task)
         between = "" if math.isinf(low) else f"{points(low)} to {points(high)}"
         each = [points(value) for value in line.regret.mean(axis=0)]
-        spent = [f"{line.cpu.mean():.1f}", f"{100 * (line.cpu / seconds).mean():.2f} %"]
-        rows.append([line.name, points(mean, 2), between, *each, *spent])
-    header = ["strategy", "regret, points", "95 %", *map(describe, given), "CPU s", "of the oracle's"]
+        shares = [f"{100 * line.cpu.sum() / whole.sum():.1f} %" for whole in (spent.cpu, spent.full)]
+        rows.append([line.name, points(mean, 2), between, *each, f"{line.cpu.mean():.1f}", *shares])
+    header = ["strategy", "regret, points", "95 %", *map(describe, given), "CPU s", "of the oracle's",
+              f"with {len(SEEDS)} seeds"]  # fmt: skip
     return table(header, rows)
 
 
@@ -196,10 +205,12 @@ def report(task: Task, *, only_heads: bool = False, most: int = SPLITS) -> str:
             for split in found.splits
         ]
         margin = margin_of(cases)
-        results, seconds = lines(cases, tuned=mode == MODES[0])
+        results, spent = lines(cases, tuned=mode == MODES[0])
+        by_budget = ", ".join(f"{value:.0f}" for value in spent.cpu.mean(axis=0))
         texts += [
-            f"Judged by {mode}; the oracle takes {seconds.mean():.0f} s of CPU a budget.",
-            regret_table(results, seconds, given, task),
+            f"Judged by {mode}; the oracle takes {spent.cpu.mean():.0f} s of CPU a budget ({by_budget}), with "
+            f"{len(SEEDS)} seeds {spent.full.mean():.0f} s.",
+            regret_table(results, spent, given, task),
             margin.text,
         ]
     if not only_heads:
@@ -213,7 +224,7 @@ def _said(found: Table) -> str:
     task, split = found.task, found.task.split(0)
     seeds = [len(found.seeds(number)) for number in found.splits]
     parts = [
-        "PRELIMINARY"
+        "Reduced"
         if len(found.splits) < SPLITS or min(seeds) < len(SEEDS) or found.only_heads
         else "Complete",
         f"{len(found.splits)} of {SPLITS} splits of {len(task.data)} examples ({len(split.train)} train, "

@@ -56,8 +56,13 @@ def test_few_examples_make_nobody_leave() -> None:
 def test_logme_orders_equals_and_nothing_else() -> None:
     same = correlated({"a": 0.8}, 100)["a"]
     found = {"a": same, "b": same, "c": same, "best": correlated({"best": 0.9}, 100)["best"]}
-    assert climb(found, tie_break={"a": -0.7, "b": -0.5, "best": -9.0}).stay == ("best", "b", "a", "c")
-    assert climb(found).stay == ("best", "a", "b", "c")
+    assert climb(found, margin=0.2, tie_break={"a": -0.7, "b": -0.5, "best": -9.0}).stay == (
+        "best",
+        "b",
+        "a",
+        "c",
+    )
+    assert climb(found, margin=0.2).stay == ("best", "a", "b", "c")
 
 
 def test_other_objectives_have_their_own_leader() -> None:
