@@ -6,13 +6,14 @@ The frameworks work side by side; a crash costs the families of that framework's
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from zoo.cards import TextPreprocess, fingerprint
+from zoo.cards import Preprocess, TextPreprocess, fingerprint
 from zoo.choose import derived
 from zoo.choose.candidates import Family, names_files
 from zoo.choose.requests import answer, remember
@@ -40,6 +41,11 @@ class Artefact:
     trunk: Path
     depth: int | None
     features_key: str | None = None
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Of the trunk, which all of its depths share; read once, for a graph is parsed with all its weights."""
+        return _preprocess_of(self.trunk, self.trunk.stat().st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -152,9 +158,14 @@ def _members(family: Family, trunk: Path, result: Mapping[str, Any]) -> list[Art
     return found
 
 
-def takes(model: OnnxModel, kind: str) -> bool:
-    """Whether a graph reads this kind of data, "image" or "text"."""
-    return isinstance(model.preprocess, TextPreprocess) == (kind == "text")
+@functools.lru_cache(maxsize=1024)
+def _preprocess_of(path: Path, changed_ns: int) -> Preprocess:
+    return OnnxModel(path).preprocess
+
+
+def takes(preprocess: Preprocess, kind: str) -> bool:
+    """Whether what is prepared so is this kind of data, "image" or "text"."""
+    return isinstance(preprocess, TextPreprocess) == (kind == "text")
 
 
 class Features:

@@ -161,7 +161,7 @@ def _row(
         failed = bool(cost and cost.error)
         return Row(name, "failed" if failed else "measured", (cost and cost.error) or missing, cost=cost)
     try:
-        if not takes(OnnxModel(path), opened.train.kind):
+        if not takes(OnnxModel(path).preprocess, opened.train.kind):
             return Row(name, "failed", f"does not take {opened.train.kind} data", cost=cost)
         say(f"quality of {name}")
         evidence, how = _quality(OnnxModel(path), opened.shown, opened.judged, seed=opened.seed)

@@ -6,7 +6,6 @@ second run of a command finds the files in the cache of graphs, as it finds the 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,9 +50,15 @@ def _derived(path: Path, facts: Sequence[Any], make: Callable[[], object]) -> No
 def digest(path: Path) -> str:
     """SHA-256 of a graph, read once a process while it stays as it is."""
     status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns, status.st_ino)
+    key = (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+    )  # links to one file are that file
+    if key not in _digests:
+        _digests[key] = sha256_file(path)
+    return _digests[key]
 
 
-@functools.lru_cache(maxsize=4096)
-def _digest(path: Path, size: int, changed_ns: int, inode: int) -> str:
-    return sha256_file(path)
+_digests: dict[tuple[int, int, int, int], str] = {}

@@ -21,7 +21,6 @@ from zoo.choose.stages.state import State
 from zoo.cost.rounds import environment
 from zoo.cost.store import cost_of
 from zoo.errors import ModelFileError, ZooError
-from zoo.graph import OnnxModel
 from zoo.process import Worker
 
 STATIC, MEASURED = "static cost", "measured cost"
@@ -41,7 +40,7 @@ class Over:
 
 def static(state: State, artefacts: Sequence[Artefact], over: list[Over]) -> list[Artefact]:
     """Those whose graphs keep the limits; the others go to `over`, with a row."""
-    tokens = typical_tokens(state.parts.train, OnnxModel(artefacts[0].path).preprocess)
+    tokens = typical_tokens(state.parts.train, artefacts[0].preprocess)
     state.settings["sequence_length"] = tokens if state.parts.train.kind == "text" else None
     limits = dataclasses.replace(state.budget, latency_ms=None, memory_mb=None)
     if limits == Budget(latency_percentile=limits.latency_percentile):

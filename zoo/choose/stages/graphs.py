@@ -22,7 +22,6 @@ from zoo.errors import (
     WorkerError,
     ZooError,
 )
-from zoo.graph import OnnxModel
 from zoo.graph.calibrating import calibration_set
 from zoo.graph.precision import CalibrationSet
 
@@ -80,7 +79,7 @@ def _none_left(state: State, lost: Sequence[ZooError]) -> ZooError:
 def _reads(state: State, artefact: Artefact) -> bool:
     """Whether it takes the data; a row says so where not."""
     kind = state.parts.train.kind
-    if takes(OnnxModel(artefact.path), kind):
+    if takes(artefact.preprocess, kind):
         return True
     state.row(artefact.id, "failed", f"does not take {kind} data", STATIC)
     return False

@@ -16,7 +16,6 @@ from zoo.choose.rule import judge
 from zoo.choose.stages.probe import question_of
 from zoo.choose.stages.ship import Finalists
 from zoo.choose.stages.state import State
-from zoo.graph import OnnxModel
 
 CURVES = 12
 """Learning curves are of so many, in the order of the verdict: five probes each."""
@@ -34,7 +33,7 @@ def tell(state: State, finalists: Finalists, features: Features, *, probed: Coll
     inputs, targets = state.judged.inputs[first:], state.judged.judged_targets
     for place, name in enumerate(verdict.order):
         found, artefact = evidence[name], by_id[name]
-        card = details.card(name, OnnxModel(artefact.path).preprocess)
+        card = details.card(name, artefact.preprocess)
         told = {"card": card, "scores": scores(found, targets, state.wanted.aim)}
         told |= details.mistakes(found.probabilities, targets, inputs)
         if place < CURVES and name in probed:
