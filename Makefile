@@ -22,6 +22,7 @@ demo: $(STAMP)
 	  --candidate hf:all-minilm-l6-v2,depth=all --candidate tf:all-minilm-l6-v2,depth=all -o runs/demo
 	@echo; echo '$$ $(BIN)/zoo predict runs/demo/model.onnx "my parcel never came"'
 	@$(BIN)/zoo predict runs/demo/model.onnx "my parcel never came"
+	@echo; echo "The report: runs/demo/report.html"
 
 # One pytest process for the core and one for each framework: two frameworks in one process abort each other.
 test: test-docs test-tf test-core test-torch test-hf

@@ -69,6 +69,8 @@ def test_who_cannot_win_is_not_probed_and_stays_in_the_table() -> None:
         "a tighter budget may want it"
     )
     assert "curve" not in blind.details and "card" in blind.details
+    page = found.report("report.html").read_text(encoding="utf-8")
+    assert "macro-f1" in page and "'low'" not in page and "&#39;low" not in page, "figures, not a dictionary"
 
 
 def test_on_a_part_of_the_examples_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,7 +246,7 @@ def test_a_row_leads_to_its_card(opened: Opened) -> None:
     card = opened.page.locator(f"details#{anchor}")
     assert card.get_attribute("open") is None
     link.click()
-    assert card.get_attribute("open") is not None
+    opened.page.wait_for_selector(f"details#{anchor}[open]", timeout=5000)
     assert card.locator("svg.thumb").first.is_visible()
 
 

@@ -228,8 +228,10 @@ def _go(state: State) -> Selection:
     features = Features(state.judged.inputs, source=state.parts.train.source)
     evidence: dict[str, Evidence] = {}
     cheap = Scored()
-    state.stage(SCORES, len(fitting), lambda: scored(state, fitting, features, cheap))
-    left = state.stage(PROBE, len(cheap.left), lambda: _probed(state, fitting, cheap, features, evidence))
+    started = time.monotonic()
+    scored(state, fitting, features, cheap)
+    state.spend(SCORES, time.monotonic() - started)
+    left = _probed(state, fitting, cheap, features, evidence)
     tuned = _tuned(state, left, evidence)
     evidence |= cheap.out
     started = time.monotonic()
@@ -290,15 +292,20 @@ def _probed(
     evidence: dict[str, Evidence],
 ) -> list[Artefact]:
     """Those that may win by the cheap scores, then those that may win by the probes after all."""
+    started, tried = time.monotonic(), 0
     aim, targets = state.wanted.aim, state.judged.judged_targets
     todo, left = cheap.left, list[Artefact]()
     while todo:
+        tried += len(todo)
         left += probed(state, todo, features, evidence)
         near = called_back(cheap.out, evidence, objective=aim, targets=targets) if evidence else cheap.out
         again = set(near)
         todo = [artefact for artefact in fitting if artefact.id in again]
         cheap.out = {name: found for name, found in cheap.out.items() if name not in again}
     put_baselines(state)
+    state.spend(PROBE, time.monotonic() - started)
+    state.charge(SCORES, len(fitting), tried)
+    state.charge(PROBE, tried, len(left))
     if not left:
         raise none_left(state)
     return left

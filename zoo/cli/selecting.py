@@ -170,7 +170,10 @@ def _select(data: str, settings: dict[str, Any], *, json: bool) -> None:
     print_rows(selection.rows)
     typer.echo(f"\n{selection.summary()}")
     if selection.folder is not None:
-        typer.echo(f"\nWritten to {selection.folder}. Next:\n  {selection.next_command}")
+        report = selection.folder / "report.html"
+        typer.echo(
+            f"\nWritten to {selection.folder}; to read, and to hand on: {report}. Next:\n  {selection.next_command}"
+        )
 
 
 def _plan(data: str, wanted: dict[str, Any], *, json: bool) -> None:

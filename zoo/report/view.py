@@ -344,12 +344,19 @@ def _measured(cost: Content) -> tuple[tuple[str, str], ...]:
 
 
 def _scores(details: Content) -> tuple[tuple[str, str], ...]:
-    """The cheap scores, and what fine-tuning brought."""
+    """Every objective with its interval, and what fine-tuning brought."""
     found = {**(details.get("scores") or {})}
     tuned = details.get("fine_tuned")
     found |= {f"Fine-tuned: {k}": v for k, v in tuned.items()} if isinstance(tuned, Mapping) else {}
     return tuple(
-        (str(key).replace("_", " "), number(value, ".4g") if isinstance(value, int | float) else str(value))
-        for key, value in found.items()
-        if value is not None
+        (str(key).replace("_", " "), _said(value)) for key, value in found.items() if value is not None
     )
+
+
+def _said(value: object) -> str:
+    """A number; a number with its interval; or what else it is."""
+    if isinstance(value, Mapping) and {"value", "low", "high"} <= set(value):
+        return f"{number(value['value'], '.3f')} ({number(value['low'], '.3f')} to {number(value['high'], '.3f')})"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_said(item)}" for key, item in value.items())
+    return number(value, ".4g") if isinstance(value, int | float) else str(value)
