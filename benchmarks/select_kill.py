@@ -1,9 +1,9 @@
 """`zoo select` killed (SIGKILL) at random moments and resumed, against the same selection never killed.
 
 Every round is a run that is killed again and again, each time after a random while, until it comes to its end. What it
-wrote must be what the run that was left alone wrote, but for seconds, and no step may stand in its journal twice. The
-toy framework by default (a run is a matter of seconds, so that the kills fall everywhere), its costs given, since two
-measurements differ; --real takes MiniLM's depths in two frameworks on `examples/tickets.csv`.
+wrote must be what the run that was left alone wrote, but for seconds and the command, and no step may stand in its
+journal twice. The toy framework by default (a run is a matter of seconds, so that the kills fall everywhere), its costs
+given, since two measurements differ; --real takes MiniLM's depths in two frameworks on `examples/tickets.csv`.
 
     python benchmarks/select_kill.py [--rounds 5] [--kills 8] [--seed 0] [--real] [--record]
 """
@@ -67,9 +67,9 @@ def command(folder: Path, *, real: bool) -> list[str]:
 
 
 def timeless(value: Any) -> Any:
-    """Without what a clock wrote."""
+    """Without what a clock wrote, and the command, which names the folder."""
     if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k != "seconds"}
+        return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "command")}
     return [timeless(v) for v in value] if isinstance(value, list) else value
 
 
@@ -129,7 +129,9 @@ def main() -> int:
             same = timeless(json.loads((place / "out" / "selection.json").read_text())) == right
             wrong += not same or bool(problems)
             rows.append((str(number + 1), str(count), "yes" if same else "NO", ", ".join(problems) or "none"))
-    text = table(("round", "kills", "same selection.json", "steps done twice"), rows)
+    text = "## Selections killed and resumed\n\n`python benchmarks/select_kill.py --rounds 20 --record`: SIGKILL at random "
+    text += "moments.\n\n"
+    text += table(("round", "kills", "same selection.json", "steps done twice"), rows)
     text += f"\n\nLeft alone, the run takes {alone_s:.1f} s. {machine_line()}"
     print(text)
     if arguments.record:
