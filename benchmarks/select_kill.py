@@ -129,8 +129,8 @@ def main() -> int:
             same = timeless(json.loads((place / "out" / "selection.json").read_text())) == right
             wrong += not same or bool(problems)
             rows.append((str(number + 1), str(count), "yes" if same else "NO", ", ".join(problems) or "none"))
-    text = "## Selections killed and resumed\n\n`python benchmarks/select_kill.py --rounds 20 --record`: SIGKILL at random "
-    text += "moments.\n\n"
+    how = "`python benchmarks/select_kill.py --rounds 20 --record`: SIGKILL at random moments."
+    text = f"## Selections killed and resumed\n\n{how}\n\n"
     text += table(("round", "kills", "same selection.json", "steps done twice"), rows)
     text += f"\n\nLeft alone, the run takes {alone_s:.1f} s. {machine_line()}"
     print(text)
