@@ -18,6 +18,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from zoo.cards import ImagePreprocess, Recipe
 from zoo.engine import LoadRequest
 from zoo.errors import InputError, WeightsCorruptError
+from zoo.graph import cut_depth, export_engine
 from zoo_torch import vision
 from zoo_torch.adapter import ADAPTER
 from zoo_torch.anatomy import Owners
@@ -120,6 +121,27 @@ def test_a_cut_network_exports_and_comes_back(name: str, tmp_path: Path) -> None
     again = ADAPTER.rebuild(engine.architecture() or {}, engine.preprocess)
     again.load_state(engine.state())
     assert np.array_equal(again.logits(batch), engine.logits(batch)) and again.blocks == engine.blocks
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18", "densenet121"])
+def test_one_file_of_every_depth_has_each_ones_width(name: str, tmp_path: Path) -> None:
+    """What `,depth=all` is made of: stages have fewer features than the whole, and every cut is a file of its own."""
+    engine = load(name, size=32, num_classes=3)
+    batch = images(32)
+    whole = export_engine(
+        engine, tmp_path / "all.onnx", model_id=f"torch:{name}@none", versions={}, depths=engine.depths
+    )
+    with torch.inference_mode():
+        tensors = {key: torch.from_numpy(value) for key, value in batch.items()}
+        every = engine._anatomy.cut(engine.module, tensors, engine.depths)  # type: ignore[misc]
+    widths = [int(values.shape[1]) for values in every]
+    assert len(set(widths)) > 1
+    for depth, native in zip(engine.depths, every, strict=True):
+        cut = cut_depth(whole, depth, tmp_path / f"{depth}.onnx")
+        assert cut.feature_dim == native.shape[1]
+        session = onnxruntime.InferenceSession(str(cut.path), providers=["CPUExecutionProvider"])
+        (features,) = session.run(["features"], batch)
+        assert np.abs(features - native.numpy()).max() <= 1e-4 * float(native.abs().max())
 
 
 def test_blocks_are_stem_units_and_tail() -> None:

@@ -148,11 +148,26 @@ def set_axes(value: onnx.ValueInfoProto, symbols: Sequence[str]) -> None:
 
 
 def add_features_shape(model: onnx.ModelProto, feature_dim: int) -> None:
-    """Declare every features output as float32 [batch, feature_dim]."""
-    for value in model.graph.output:
-        if value.name != LOGITS:
-            shaped = helper.make_tensor_value_info(value.name, TensorProto.FLOAT, ["batch", feature_dim])
-            value.CopyFrom(shaped)
+    """Declare every features output as float32 [batch, D]: feature_dim, or at a depth of another width that one."""
+    outputs = [value for value in model.graph.output if value.name != LOGITS]
+    widths = _widths(model) if len(outputs) > 1 else {}
+    for value in outputs:
+        width = widths.get(value.name, feature_dim)
+        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, ["batch", width]))
+
+
+def _widths(model: onnx.ModelProto) -> dict[str, int]:
+    """The last axis of each output as the graph's own nodes have it; what cannot be told is left out."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for value in bare.graph.output:  # whatever the exporter said of them
+        value.type.tensor_type.ClearField("shape")
+    found = {}
+    for value in onnx.shape_inference.infer_shapes(bare).graph.output:
+        dims = value.type.tensor_type.shape.dim
+        if dims and dims[-1].dim_value > 0:
+            found[value.name] = int(dims[-1].dim_value)
+    return found
 
 
 def set_head(model: onnx.ModelProto, weight: Array, bias: Array) -> None:
