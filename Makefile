@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: venv demo test test-core test-torch test-tf test-hf check systems bench bench-meter docs clean
+.PHONY: venv demo test test-core test-torch test-tf test-hf check systems bench bench-meter bench-select docs clean
 
 venv: $(STAMP)
 
@@ -50,6 +50,11 @@ bench: $(STAMP)
 bench-meter: $(STAMP)
 	@for name in timing macs activations variants export install; do \
 	  $(BIN)/python benchmarks/meter_$$name.py --record || exit 1; done
+
+# The selector's figures. Regret reads the runs of benchmarks/select_truth.py, which take days, or minutes with a GPU.
+bench-select: $(STAMP)
+	@for name in probe coverage logic again kill regret; do \
+	  $(BIN)/python benchmarks/select_$$name.py --record || exit 1; done
 
 # Is every model what it claims to be? An hour or two; goes on where it stopped.
 parity: $(STAMP)
