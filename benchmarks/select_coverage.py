@@ -20,7 +20,8 @@ import argparse
 
 import numpy as np
 from common import machine_line, record, table
-from select_features import features, sst2
+from select_features import features
+from select_space import pooled
 
 from zoo.choose.evidence import Evidence, fit_linear_head, one_thread
 from zoo.choose.objectives import ACCURACY, NAMED, MeanCost
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000, help="Of the whole procedure; 0: leave it out.")
     parser.add_argument("--record", action="store_true")
     arguments = parser.parse_args()
-    data = sst2()
+    data = pooled("sst2")
     found = list(features(PAIR, data).values())
     judged, targets = probes(found, data.targets)
     rows = fixed(judged, targets, arguments.resamplings)

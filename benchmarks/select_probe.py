@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from common import machine_line, record, table
 from scipy.stats import kendalltau
-from select_features import IMAGES, TEXTS, features, hymenoptera, sst2
+from select_features import IMAGES, TEXTS, features
+from select_space import pooled
 
 from zoo.choose.evidence import Evidence, cross_validate, one_thread
 from zoo.choose.ladder import MARGIN, climb
@@ -118,9 +119,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", action="store_true")
     arguments = parser.parse_args()
-    texts = sst2()
+    texts = pooled("sst2")
     texts = texts.subset(np.sort(np.random.default_rng(0).permutation(len(texts))[:SENTENCES]))
-    sets = ((IMAGES, hymenoptera()), (TEXTS, texts))
+    sets = ((IMAGES, pooled("hymenoptera")), (TEXTS, texts))
     agreed = [agreement(named, data) for named, data in sets]
     flattered = [row for named, data in sets for row in flattery(named, data)]
     first = table(

@@ -113,7 +113,7 @@ class Task:
     @functools.cached_property
     def data(self) -> Dataset:
         """All parts of the data set, pooled."""
-        return _pooled(self.name)
+        return pooled(self.name)
 
     def split(self, number: int) -> Split:
         """A fifth (or `test`) to test on; of the rest (or `labels` of it) a quarter to validate on; stratified."""
@@ -130,7 +130,8 @@ class Task:
         return make_arms([part], ["sgd", "adamw"], None)
 
 
-def _pooled(name: str) -> Dataset:
+def pooled(name: str) -> Dataset:
+    """All parts of a data set in ../shared as one."""
     if name == "sst2":
         parts = [open_data(DATA / "sst2" / f"{part}.tsv") for part in ("train", "dev", "test")]
     else:
@@ -152,23 +153,18 @@ def _twins(networks: Sequence[Network], model: str) -> list[Network]:
     return [dataclasses.replace(n, taught_as=f"{model},{n.id.partition(',')[2]}") for n in networks]
 
 
-def _squeezenet(version: str, file: str, published: float) -> list[Network]:
-    model = f"torch:squeezenet{version.replace('.', '_')}@{WEIGHTS}/torch/{file}.pth"
-    label = f"SqueezeNet {version}"
-    return _sized(label, model, (224, 160), published)
-
-
 KERAS = WEIGHTS / "keras" / "mobilenet_2_5_224_tf_no_top.h5"
 TWIN = RUNS / "weights" / "mobilenet_v1_0.25_224"  # of Keras's file, by select_twin.py
+SQUEEZENET_1_1 = f"torch:squeezenet1_1@{WEIGHTS}/torch/squeezenet1_1-converted-from-caffe-fp16.pth"
 SQUEEZENET = f"torch:squeezenet1_0@{WEIGHTS}/torch/squeezenet1_0-converted-from-deepcompression.pth"
 # Top-1: Howard et al. 2017, table 6 (MobileNet); torchvision's cards (SqueezeNet).
 IMAGES = (
     *_twins(_sized("MobileNet 0.25 tf", "tf:mobilenet_v1_0.25_224", (224, 160, 128), 50.6), f"hf:{TWIN}"),
     *_sized("MobileNet 0.75 hf", f"hf:{WEIGHTS}/hf/mobilenet_v1_0.75_224", (224, 160, 128), 68.4),
     *_sized("MobileNet 0.75 tf", "tf:mobilenet_v1_0.75_224", (224, 160, 128), 68.4, "MobileNet 0.75 hf"),
-    *_squeezenet("1.0", "squeezenet1_0-converted-from-deepcompression", 58.1),
+    *_sized("SqueezeNet 1.0", SQUEEZENET, (224, 160), 58.1),
     Network("SqueezeNet 1.0 depth 2 224", f"{SQUEEZENET},depth=2,size=224"),
-    *_squeezenet("1.1", "squeezenet1_1-converted-from-caffe-fp16", 58.2),
+    *_sized("SqueezeNet 1.1", SQUEEZENET_1_1, (224, 160), 58.2),
 )
 DEPTHS = range(1, 7)
 TEXTS = (

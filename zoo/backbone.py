@@ -38,7 +38,6 @@ from zoo.train.ranks import ranks_of
 from zoo.train.store import recipe_and_history
 
 DEFAULT_RECIPE = Recipe()
-OF_FILES = "a precision is an exported file's: leave it out; see `zoo export --precision` and `zoo select`"
 # Whose modules an adapter wraps, for those we ship; a plug-in is asked where its own package is imported.
 ROOTS = {"torch": "torch", "hf": "transformers", "tf": "keras"}
 
@@ -327,7 +326,7 @@ def get(
     """
     found = registry.resolve(name, framework)
     if found.precision is not None:
-        raise InputError(f"{name!r}: {OF_FILES}")
+        raise InputError(f"{name!r}: {registry.OF_FILES}")
     tag = "none" if weights is None else str(weights)
     model = dataclasses.replace(
         found,

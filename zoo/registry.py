@@ -29,6 +29,7 @@ from zoo.errors import (
 if TYPE_CHECKING:  # engine.py imports numpy, which listing the catalogue need not wait for
     from zoo.engine import Adapter
 
+OF_FILES = "a precision is an exported file's: leave it out; see `zoo export --precision` and `zoo select`"
 GROUP = "zoo.adapters"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from errors_table import COLOURS, photographs
 from PIL import Image
 
 from zoo.choose import leaks
@@ -14,23 +15,11 @@ from zoo.choose.parts import DataOptions, Judged, open_parts
 from zoo.data import Dataset, open_data
 from zoo.errors import DataError
 
-COLOURS = {"ants": (200, 40, 40), "bees": (40, 40, 200)}
-
 
 def texts(pairs: list[tuple[str, int]]) -> Dataset:
     return Dataset(
         "text", [t for t, _ in pairs], np.array([c for _, c in pairs]), ("no", "yes"), "tickets.csv"
     )
-
-
-def photographs(folder: Path, count: int, *, seed: int) -> Path:
-    rng = np.random.default_rng(seed)
-    for name, colour in COLOURS.items():
-        (folder / name).mkdir(parents=True)
-        for i in range(count):
-            pixels = np.clip(rng.normal(colour, 30, (20, 24, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{i}.png")
-    return folder
 
 
 def test_texts_are_equal_but_for_case_and_spacing() -> None:
@@ -102,8 +91,8 @@ def test_the_same_data_on_both_sides_is_refused() -> None:
 
 
 def test_opened_parts_are_without_leaks_and_no_fold_parts_a_pair(tmp_path: Path) -> None:
-    photographs(tmp_path / "data" / "train", 12, seed=0)
-    photographs(tmp_path / "data" / "test", 4, seed=1)
+    photographs(tmp_path / "data" / "train", count=12)
+    photographs(tmp_path / "data" / "test", count=4, seed=1)
     for i in range(3):
         leaked = (tmp_path / "data" / "test" / "ants" / f"{i}.png").read_bytes()
         (tmp_path / "data" / "train" / "ants" / f"leak{i}.png").write_bytes(leaked)
@@ -118,7 +107,7 @@ def test_opened_parts_are_without_leaks_and_no_fold_parts_a_pair(tmp_path: Path)
 
 
 def test_the_part_held_out_for_the_test_holds_no_twin_of_the_rest(tmp_path: Path) -> None:
-    data = photographs(tmp_path / "data", 10, seed=0)
+    photographs(data := tmp_path / "data", count=10)
     for name in COLOURS:
         for i in range(10):
             (data / name / f"twin{i}.png").write_bytes((data / name / f"{i}.png").read_bytes())
@@ -128,7 +117,7 @@ def test_the_part_held_out_for_the_test_holds_no_twin_of_the_rest(tmp_path: Path
 
 
 def test_copies_do_not_make_up_for_examples(tmp_path: Path) -> None:
-    data = photographs(tmp_path / "data", 12, seed=0)
+    photographs(data := tmp_path / "data", count=12)
     for path in sorted((data / "bees").iterdir())[4:]:
         path.write_bytes((data / "bees" / "0.png").read_bytes())
     with pytest.raises(DataError, match="class 'bees' has 2 training examples that are no copies of others"):

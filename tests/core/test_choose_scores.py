@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from errors_table import photographs
+from made_up import device
 
 import zoo
 from zoo.choose.evidence import Evidence
@@ -41,21 +41,6 @@ def select(**options: object) -> Selection:
     return zoo.select("photos", candidates=["toy:tiny", "blind"], folds=3, **options)  # type: ignore[arg-type]
 
 
-def device(latencies: dict[str, float]) -> str:
-    """Costs as of another device."""
-    same = {
-        "batch_size": 1,
-        "threads": 1,
-        "file_bytes": 1,
-        "params": 1,
-        "macs": 1,
-        "machine": {"cpu": "made up"},
-    }
-    rows = [{"id": name, "latency_p50_ms": ms, **same} for name, ms in latencies.items()]
-    Path("device.json").write_text(json.dumps({"costs": rows}))
-    return "device.json"
-
-
 def test_who_cannot_win_is_not_probed_and_stays_in_the_table() -> None:
     found = select()
     assert found.best == "toy:tiny"
@@ -77,11 +62,11 @@ def test_on_a_part_of_the_examples_first(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(scores, "FIRST", 40)
     monkeypatch.setattr(scores, "OF_A_CLASS", 5)
     costly = {"toy:tiny": 1.0, "toy:blind": 2.0}
-    found = select(costs=device(costly))
+    found = select(costs=device(Path("device.json"), costly))
     (blind,) = [row for row in found.rows if "blind" in row.id]
     assert "on 40 examples" in blind.reason and blind.stage == SCORES
     assert blind.id not in found.settings["ranking"]["order"]
-    cheap = select(costs=device({**costly, "toy:blind": 0.5}))
+    cheap = select(costs=device(Path("device.json"), {**costly, "toy:blind": 0.5}))
     (blind,) = [row for row in cheap.rows if "blind" in row.id]
     assert "on 40 examples" not in blind.reason, "nobody is as fast: a tighter budget would want it"
 

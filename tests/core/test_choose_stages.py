@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from errors_table import fails, here, photographs
+from made_up import device
 from PIL import Image
 
 import zoo
@@ -53,27 +54,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder: 20 photographs of each of two classes; beside it the toy framework; caches of its own."""
     work = tmp_path / "work"
     photographs(work / "photos", count=20)
-    device(work / DEVICE)
+    ends = ("", *(f",precision={precision}" for precision in PRECISIONS[1:]))
+    names = [f"toy:tiny{cut}{end}" for cut in ("", ",depth=1", ",depth=2") for end in ends]
+    device(work / DEVICE, {name: 1.0 + number for number, name in enumerate(names)})
     monkeypatch.chdir(work)
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     with installed(tmp_path / "site"):
         yield work
-
-
-def device(path: Path) -> None:
-    """Costs as of another device: every run then has the same, and no clock runs."""
-    ends = ("", *(f",precision={precision}" for precision in PRECISIONS[1:]))
-    names = [f"toy:tiny{cut}{end}" for cut in ("", ",depth=1", ",depth=2") for end in ends]
-    same = {
-        "batch_size": 1,
-        "threads": 1,
-        "file_bytes": 1,
-        "params": 1,
-        "macs": 1,
-        "machine": {"cpu": "made up"},
-    }
-    costs = [{"id": name, "latency_p50_ms": 1.0 + number, **same} for number, name in enumerate(names)]
-    path.write_text(json.dumps(costs))
 
 
 def choose(*candidates: str, **options: Any) -> Selection:

@@ -57,6 +57,11 @@ class Evidence:
         return cls(probabilities.argmax(axis=1) == targets, probabilities.astype(np.float32))
 
     @property
+    def arrays(self) -> dict[str, Array]:
+        """Its fields by name, to be kept; `Evidence(**arrays)` is it again."""
+        return {"correct": self.correct, "probabilities": self.probabilities}
+
+    @property
     def accuracy(self) -> float:
         """Share of examples predicted right."""
         return float(self.correct.mean())

@@ -140,13 +140,31 @@ def _half(each: Array, least: float) -> Array:
     return half
 
 
+class InPoints(Objective):
+    """A share, of which a larger one is better: gaps are told in points."""
+
+    larger_is_better = True
+    points: ClassVar[str]
+
+    def size(self, gap: float) -> str:
+        """In points."""
+        return f"{100 * abs(gap):.1f} {self.points}"
+
+    def behind(self, leader: str, gap: Gap) -> str:
+        """In points."""
+        return (
+            f"{100 * gap.value:.1f} {self.points} below {leader} "
+            f"(95 % interval {100 * gap.low:.1f} to {100 * gap.high:.1f})"
+        )
+
+
 @dataclass(frozen=True)
-class Accuracy(Objective):
+class Accuracy(InPoints):
     """Share of examples answered right."""
 
     name = "accuracy"
     words = "accuracy"
-    larger_is_better = True
+    points = "points"
 
     def values(self, evidence: Evidence, targets: Array) -> Array:
         """1 or 0."""
@@ -175,25 +193,14 @@ class Accuracy(Objective):
         error = np.sqrt(np.maximum(better + worse - (better - worse) ** 2 / n, 0.0)) / n
         return np.array([(better - worse) / (n - 2), middle - Z95 * error, middle + Z95 * error])
 
-    def size(self, gap: float) -> str:
-        """In points."""
-        return f"{100 * abs(gap):.1f} points"
-
-    def behind(self, leader: str, gap: Gap) -> str:
-        """In points."""
-        return (
-            f"{100 * gap.value:.1f} points below {leader} "
-            f"(95 % interval {100 * gap.low:.1f} to {100 * gap.high:.1f})"
-        )
-
 
 @dataclass(frozen=True)
-class MacroF1(Objective):
+class MacroF1(InPoints):
     """Unweighted mean of F1 over the classes that occur in the answers or the targets."""
 
     name = "macro-f1"
     words = "macro-F1"
-    larger_is_better = True
+    points = "points of macro-F1"
 
     def values(self, evidence: Evidence, targets: Array) -> Array:
         """The value plus N times each example's influence on it, whose mean over examples is 0.
@@ -212,17 +219,6 @@ class MacroF1(Objective):
         influence = (2 * share * hit - 2 * share * named * (hits / np.maximum(total, 1))).sum(axis=1)
         each: Array = float((2 * share * hits).sum()) + count * influence
         return each
-
-    def size(self, gap: float) -> str:
-        """In points."""
-        return f"{100 * abs(gap):.1f} points of macro-F1"
-
-    def behind(self, leader: str, gap: Gap) -> str:
-        """In points."""
-        return (
-            f"{100 * gap.value:.1f} points of macro-F1 below {leader} "
-            f"(95 % interval {100 * gap.low:.1f} to {100 * gap.high:.1f})"
-        )
 
 
 @dataclass(frozen=True)

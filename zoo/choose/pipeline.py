@@ -35,7 +35,7 @@ from zoo.choose.objectives import MeanCost, Objective
 from zoo.choose.parts import DataOptions, Parts, open_parts
 from zoo.choose.results import Results
 from zoo.choose.rule import judge
-from zoo.choose.selection import Selection
+from zoo.choose.selection import REPORT, Selection
 from zoo.choose.stages import costs as cost_stages
 from zoo.choose.stages import nothing
 from zoo.choose.stages.costs import Over
@@ -50,9 +50,9 @@ from zoo.choose.whereabouts import networked
 from zoo.data.sources import OnError
 from zoo.errors import InputError, ZooError
 
-FINISHED, REPORT = "selection", "report.html"
+FINISHED = "selection"
 CHEAPLY = ", by the cheap score"
-WRITTEN = ("model.onnx", "predict.py", MODEL, "selection.json", "table.md")
+WRITTEN = ("model.onnx", "predict.py", MODEL, "selection.json", "table.md", REPORT)
 
 
 def select(
@@ -227,9 +227,8 @@ def _go(state: State) -> Selection:
     fitting = _measured(state, artefacts, over)
     features = Features(state.judged.inputs, source=state.parts.train.source)
     evidence: dict[str, Evidence] = {}
-    cheap = Scored()
     started = time.monotonic()
-    scored(state, fitting, features, cheap)
+    cheap = scored(state, fitting, features)
     state.spend(SCORES, time.monotonic() - started)
     left = _probed(state, fitting, cheap, features, evidence)
     tuned = _tuned(state, left, evidence)

@@ -9,8 +9,6 @@ from typing import Any
 from zoo.cards import Cost
 from zoo.cost.store import cost_of
 
-STAGES = ("catalogue", "static cost", "measured cost", "cheap scores", "probe", "fine-tuning", "shipped")
-"""Where a candidate can end, in order."""
 COLUMNS = ("candidate", "accuracy", "95 %", "p50 ms", "size MB", "memory MB", "MACs G", "params M", "why")
 
 
@@ -19,8 +17,8 @@ class Row:
     """A candidate's end: status is "chosen", "tied", "within", "over budget", "unreachable", "failed",
     "baseline" or "measured", and "left out" before anything of it was loaded; accuracy is cross-validated on the
     training part, its interval Wilson's 95 %.
-    stage: one of STAGES, where it ended; "" where there are none.  details: JSON, each of these optional: "card",
-    "confusion", "curve", "errors", "scores", "fine_tuned".
+    stage: of `zoo.choose.stages`, where it ended; "" where there are none.  details: JSON, each of these optional:
+    "card", "confusion", "curve", "errors", "scores", "fine_tuned".
     """
 
     id: str

@@ -21,7 +21,7 @@ from zoo.files import atomic_file
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = 1
+FORMAT, REPORT = 1, "report.html"
 
 
 @dataclass(frozen=True)

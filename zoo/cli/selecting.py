@@ -161,6 +161,7 @@ def names(each: list[str] | None, together: str | None) -> list[str] | None:
 
 def _select(data: str, settings: dict[str, Any], *, json: bool) -> None:
     from zoo import choose
+    from zoo.choose.selection import REPORT
 
     with tables.progress() as say:
         selection = choose.select(data, **settings, progress=say)
@@ -170,7 +171,7 @@ def _select(data: str, settings: dict[str, Any], *, json: bool) -> None:
     print_rows(selection.rows)
     typer.echo(f"\n{selection.summary()}")
     if selection.folder is not None:
-        report = selection.folder / "report.html"
+        report = selection.folder / REPORT
         typer.echo(
             f"\nWritten to {selection.folder}; to read, and to hand on: {report}. Next:\n  {selection.next_command}"
         )

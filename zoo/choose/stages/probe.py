@@ -6,7 +6,6 @@ kill or with another budget, finds it.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +17,6 @@ from zoo.choose.parts import Judged
 from zoo.choose.results import key_of
 from zoo.choose.stages.state import State
 from zoo.data.dataset import input_digests
-from zoo.engine import Array
 from zoo.errors import ModelFileError, TrainingError, WorkerError, ZooError
 
 PROBE = "probe"
@@ -71,11 +69,7 @@ def question_of(state: State, judged: Judged | None = None) -> str:
 
 
 def _kept(state: State, facts: Sequence[Any], work: Callable[[], Evidence]) -> Evidence:
-    def arrays() -> dict[str, Array]:
-        found = work()
-        return {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-
-    return Evidence(**state.results.once(key_of("evidence", *facts), arrays))
+    return Evidence(**state.results.once(key_of("evidence", *facts), lambda: work().arrays))
 
 
 def none_left(state: State) -> ZooError:

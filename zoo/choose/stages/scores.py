@@ -8,9 +8,8 @@ a tighter budget would want them.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,16 +35,16 @@ FIRST, OF_A_CLASS, GROWTH = 512, 20, 4
 class Scored:
     """What the cheap scores came to. left: who goes on.  out: who does not, judged on all examples."""
 
-    left: list[Artefact] = field(default_factory=list)
-    out: dict[str, Evidence] = field(default_factory=dict)
+    left: list[Artefact]
+    out: dict[str, Evidence]
 
 
-def scored(state: State, fitting: Sequence[Artefact], features: Features, found: Scored) -> list[Artefact]:
-    """Those that may still win; who leaves has a row, and where it was judged on all examples an entry in `found.out`.
+def scored(state: State, fitting: Sequence[Artefact], features: Features) -> Scored:
+    """Those that may still win, and those that may not, which have a row.
 
     A network that gives no finite features leaves as failed.
     """
-    left = list(fitting)
+    left, out = list(fitting), dict[str, Evidence]()
     for judged, rows in rungs(state.judged, state.parts.groups, seed=state.wanted.seed):
         last = judged is state.judged
         cheap = _cheap(state, left, judged, rows, features if last else Features(judged.inputs))
@@ -59,10 +58,9 @@ def scored(state: State, fitting: Sequence[Artefact], features: Features, found:
             reason = f"{stay.leave[name]}, on {count} examples"
             state.row(name, "within", reason, SCORES, evidence=evidence)
             if last:
-                found.out[name] = evidence
+                out[name] = evidence
         left = [artefact for artefact in left if artefact.id in kept]
-    found.left = left
-    return left
+    return Scored(left, out)
 
 
 def rungs(judged: Judged, groups: Array, *, seed: int) -> Iterator[tuple[Judged, Array]]:
@@ -108,8 +106,7 @@ def _cheap(
 
         def work(artefact: Artefact = artefact) -> dict[str, Array]:
             cheap = cheap_scores(features.of(artefact), judged.targets, judged.splits, groups)
-            of = {one.name: getattr(cheap.evidence, one.name) for one in dataclasses.fields(Evidence)}
-            return of | {"logme": np.array(cheap.logme)}
+            return {**cheap.evidence.arrays, "logme": np.array(cheap.logme)}
 
         key = key_of("cheap", derived.digest(artefact.path), question_of(state, judged))
         try:
@@ -117,7 +114,8 @@ def _cheap(
         except (ModelFileError, TrainingError) as error:  # a graph that fails when it is run, or gives NaN
             state.lose(artefact.id, error, SCORES)
             continue
-        found[artefact.id] = Cheap(Evidence(kept["correct"], kept["probabilities"]), float(kept["logme"]))
+        logme = float(kept.pop("logme"))
+        found[artefact.id] = Cheap(Evidence(**kept), logme)
     return found
 
 
