@@ -120,11 +120,11 @@ def main() -> int:
         photos = make_photos(Path(work) / "photos")
         texts = make_texts(Path(work) / "texts.csv")
         for number, system in enumerate(chosen):
-            folder = Path(work) / str(number)
-            folder.mkdir()
             card = registry.card(registry.resolve(system))
             image = card is not None and card.task == IMAGE_TASK
-            found[system] = run(system, photos if image else texts, folder, console)
+            # Its files go before the next one's come: VGG-16 alone writes gigabytes.
+            with tempfile.TemporaryDirectory(prefix=f"{number}-", dir=work) as folder:
+                found[system] = run(system, photos if image else texts, Path(folder), console)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
     failures = show(found)
