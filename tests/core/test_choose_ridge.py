@@ -200,6 +200,24 @@ def test_logme_is_the_mean_over_classes_of_centred_data() -> None:
     assert logme(decompose(features + 100), targets) == pytest.approx(logme(decompose(features), targets))
 
 
+@pytest.mark.parametrize("noise", [1e-1, 1e-3, 1e-5])
+def test_logme_of_features_that_span_the_targets_is_their_maximum(noise: float) -> None:
+    """Fewer examples than columns, and classes that lie apart: the noise is all but none."""
+    rng = np.random.default_rng(0)
+    targets = np.arange(21) % 2
+    features = (2 * targets[:, None] - 1) * rng.normal(size=(1, 512)) + noise * rng.normal(size=(21, 512))
+    spectrum = decompose(features.astype(np.float32))
+    squares = (spectrum.components.T @ (targets - targets.mean())) ** 2 / spectrum.values
+
+    def at(ratio: float) -> float:
+        widths = 1 + spectrum.values / ratio
+        beta = 20 / (squares / widths).sum()
+        return float(10 * (np.log(beta / 2 / np.pi) - 1) - np.log(widths).sum() / 2)
+
+    ratios = spectrum.values.mean() * np.logspace(-12, 12, 4801)
+    assert logme(spectrum, targets) == pytest.approx(max(map(at, ratios)) / 21, abs=1e-4)
+
+
 def test_logme_prefers_features_that_tell() -> None:
     features, targets = data(80, 10)
     noise = np.random.default_rng(1).normal(size=(80, 10))

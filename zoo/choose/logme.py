@@ -22,10 +22,14 @@ from zoo.choose.spectrum import Spectrum
 from zoo.engine import Array
 
 ITERATIONS, SETTLED = 100, 1e-6
+ROUNDING = 1e-12
+"""A rest below so much of the target's squared length is none."""
 STARTS = 10 ** np.arange(-6.0, 6.1, 0.5)
 """alpha / beta, in units of the eigenvalues' mean."""
 FLATTEST = 1e12
-"""The same, where features say nothing and alpha would grow without end."""
+"""The same, where features say nothing and alpha would grow without end; its inverse, where they span the targets
+and beta would: the evidence tends to a limit at both ends.
+"""
 
 
 def logme(spectrum: Spectrum, targets: Array) -> float:
@@ -36,7 +40,9 @@ def logme(spectrum: Spectrum, targets: Array) -> float:
     wanted = one_hot(targets)
     centred = wanted - wanted.mean(axis=0)
     squares = (spectrum.components.T @ centred) ** 2 / spectrum.values[:, None]
-    rest = np.maximum((centred**2).sum(axis=0) - squares.sum(axis=0), 0.0)
+    lengths = (centred**2).sum(axis=0)
+    rest = lengths - squares.sum(axis=0)
+    rest[rest < ROUNDING * lengths] = 0.0
     count = len(targets)
     # The flat intercept uses up one dimension of the N.
     found = [
@@ -54,21 +60,21 @@ def evidence(values: Array, squares: Array, rest: float, count: int) -> float:
     the orthonormal directions.  rest: the squared length of what they leave.  count: dimensions of the target.
     """
     unit = float(values.mean()) if len(values) else 1.0
-    limit = FLATTEST * unit
+    least, most = unit / FLATTEST, unit * FLATTEST
     ratio = max(
         (float(start) * unit for start in STARTS), key=lambda at: _at(at, values, squares, rest, count)
     )
     for _ in range(ITERATIONS):
-        shares = values / (values + ratio)
-        gamma = float(shares.sum())
+        shares, left = values / (values + ratio), ratio / (values + ratio)
         weights = float((shares * squares / (values + ratio)).sum())  # |m|^2
-        errors = float((squares * (1 - shares) ** 2).sum()) + rest
-        alpha = gamma / max(weights, np.finfo(np.float64).tiny)
-        beta = (count - gamma) / max(errors, np.finfo(np.float64).tiny)
-        new = min(alpha / beta, limit)
+        errors = float((squares * left**2).sum()) + rest
+        alpha = float(shares.sum()) / max(weights, np.finfo(np.float64).tiny)
+        # count - gamma, which rounds to 0 where each share is all but 1.
+        beta = (count - len(values) + float(left.sum())) / max(errors, np.finfo(np.float64).tiny)
+        new = min(max(alpha / beta, least), most)
         settled = abs(new - ratio) <= SETTLED * ratio
         ratio = new
-        if settled or ratio >= limit:
+        if settled or ratio in (least, most):
             break
     return _at(ratio, values, squares, rest, count)
 
