@@ -197,6 +197,23 @@ def test_plan_loads_nothing(photos: Path) -> None:
     assert "torch" not in sys.modules
 
 
+def test_plan_counts_precisions_sizes_and_fine_tuning(photos: Path) -> None:
+    asked = {"candidates": ["toy:tiny,depth=all"]}
+    plain, more = (
+        plan(photos, **asked),
+        plan(photos, **asked, precisions=("fp32", "int8-static"), within_s=600),
+    )
+    ran = select(photos, **asked, precisions=("fp32", "int8-static"), folds=3)
+    entered = sum(row.status not in ("baseline", "unused") for row in ran.rows)
+    assert 2 * plain.steps[0].candidates == more.steps[0].candidates == entered
+    assert more.disk_mb > plain.disk_mb or not plain.disk_mb
+    assert plain.seconds["variants"] == plain.seconds["fine-tune"] == 0 < more.seconds["variants"]
+    assert sum(more.seconds.values()) == pytest.approx(600)
+    assert len(plan(photos, **asked, sizes=(16, 24)).steps) == 2
+    with pytest.raises(InputError, match="a time above 0"):
+        plan(photos, **asked, within_s=0)
+
+
 def test_compare_with_and_without_data(photos: Path) -> None:
     bare = compare(["toy:tiny"])
     assert bare.rows[0].cost is not None and bare.rows[0].accuracy is None

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,14 @@ from PIL import Image
 import zoo
 from zoo.cards import PRECISIONS, Budget, ModelId
 from zoo.choose import pipeline, rows
+from zoo.choose.artefacts import Artefact
 from zoo.choose.candidates import expand, make_spread
 from zoo.choose.evidence import Evidence
 from zoo.choose.journal import FILE
+from zoo.choose.objectives import objective_named
 from zoo.choose.results import Results, key_of
 from zoo.choose.selection import Selection
-from zoo.choose.stages.fine_tune import paired_evidence
+from zoo.choose.stages.fine_tune import contenders, paired_evidence
 from zoo.choose.stages.nothing import rounded_up
 from zoo.errors import InputError, NothingFitsError
 from zoo.graph import OnnxModel
@@ -204,6 +207,26 @@ def test_the_few_that_may_win_are_fine_tuned_and_the_better_ships() -> None:
     assert any(
         not np.array_equal(pretrained[k], v) for k, v in loaded.state().items() if k.startswith("block1")
     )
+
+
+@pytest.mark.parametrize(("objective", "first"), [("accuracy", "toy:tiny"), ("log-loss", "toy:tiny@none")])
+def test_who_is_fine_tuned_goes_by_the_objective(objective: str, first: str) -> None:
+    """One model is right more often and sure where it is wrong; the other is wrong once more and unsure of it."""
+    targets = np.arange(100) % 2
+    sure, unsure = np.full(100, 0.999), np.full(100, 0.99)
+    sure[:10], unsure[:11] = 0.001, 0.45
+    given = {
+        name: Evidence.of(np.where(targets[:, None] == [0, 1], right[:, None], 1 - right[:, None]), targets)
+        for name, right in (("toy:tiny", sure), ("toy:tiny@none", unsure))
+    }
+    state: Any = SimpleNamespace(
+        wanted=SimpleNamespace(aim=objective_named(objective)),
+        judged=SimpleNamespace(targets=targets),
+        rows={name: SimpleNamespace(cost=None) for name in given},
+        parts=SimpleNamespace(train=targets),
+    )
+    found = [c.id for c in contenders(state, [Artefact(n, Path(), Path(), None, "") for n in given], given)]
+    assert found[0] == first and len(found) == (2 if objective == "accuracy" else 1)
 
 
 def test_a_precision_is_fine_tuned_through_its_float32_network() -> None:

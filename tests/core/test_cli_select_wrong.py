@@ -219,7 +219,7 @@ def test_a_plan_as_json(capsys: Capture) -> None:
         "toy:tiny": 0.0, "torch:resnet18": pytest.approx(46.8, abs=0.1),
     }  # fmt: skip
     assert plan["left_out"] == [["torch:vgg16", "download 553 MB > 100 MB"]]
-    assert plan["seconds"].keys() == {"export", "measure", "probe", "ship"}
+    assert list(plan["seconds"]) == ["export", "variants", "measure", "probe", "fine-tune", "ship"]
     assert plan["disk_mb"] > plan["download_mb"] == pytest.approx(46.8, abs=0.1)
 
 
@@ -243,7 +243,7 @@ def test_a_plan_knows_what_was_done_before(capsys: Capture, monkeypatch: pytest.
     assert after["seconds"]["export"] < before["seconds"]["export"]
     assert after["seconds"]["measure"] == 0
     lines = here(capsys, "select", "photos", "--plan", *TOY).out
-    assert "its graph is in the cache" in lines and "MB of disk" in lines and "measure 0 s" in lines
+    assert "its graph is in the cache" in lines and "MB of disk" in lines and "measure" not in lines
 
 
 def test_a_licence_leaves_rows_with_their_reason(capsys: Capture) -> None:

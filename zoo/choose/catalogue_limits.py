@@ -73,13 +73,17 @@ def sift(families: Sequence[Family], budget: Budget, *, offline: bool = False) -
     return Sifted(tuple(f for number, f in enumerate(families) if number not in lost), tuple(rows))
 
 
-def members(family: Family) -> list[str]:
-    """The ids of a family's candidates as far as they are known without loading it."""
+def depths_of(family: Family) -> tuple[int | None, ...]:
+    """Of a family's candidates, None for the uncut network; empty where they are known only once it is loaded."""
     if family.depths is None:
-        return [str(family.id)]
+        return (None,)
     card = registry.card(family.id)
-    depths = family.depths or (card.depths if card is not None else ())
-    return [str(family.member(depth)) for depth in depths] or [f"{family.id},depth=all"]
+    return family.depths or (card.depths if card is not None else ())
+
+
+def members(family: Family) -> list[str]:
+    """The ids of a family's candidates as float32, as far as they are known without loading it."""
+    return [str(family.member(depth)) for depth in depths_of(family)] or [f"{family.id},depth=all"]
 
 
 # --- licence

@@ -24,6 +24,13 @@ LEAST_MS = 0.002
 """ONNX Runtime takes longer to run a graph of one node: 3.4 us on a core of an AMD EPYC."""
 
 
+def check_within(seconds: float | None) -> float | None:
+    """The time for a whole selection as it was given. Raises InputError: 0 or less."""
+    if seconds is not None and not seconds > 0:
+        raise InputError(f"within {seconds:g} s: a time above 0, such as 10min")
+    return seconds
+
+
 def parse_limit(text: str, unit: str) -> float:
     """Read a limit into `unit`: "ms", "MB" (10^6 bytes), "G" (10^9 MACs), "M" (10^6 parameters) or "s".
 

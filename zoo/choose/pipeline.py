@@ -30,7 +30,7 @@ from zoo.choose.evidence import Evidence
 from zoo.choose.experiment import WORK, kept
 from zoo.choose.journal import Journal
 from zoo.choose.ladder import called_back
-from zoo.choose.limits import describe
+from zoo.choose.limits import check_within, describe
 from zoo.choose.objectives import MeanCost, Objective
 from zoo.choose.parts import DataOptions, Parts, open_parts
 from zoo.choose.results import Results
@@ -93,7 +93,7 @@ def select(
         parts = open_parts(data, validation, test, options=reading, folds=folds, seed=seed)
         spread = make_spread(precisions, sizes, parts.train.kind)
         aim = asked_objective(objective, error_costs, parts.train.classes)
-        wanted = Wanted(named, spread, aim, tolerance, folds, seed, _within(within_s), offline)
+        wanted = Wanted(named, spread, aim, tolerance, folds, seed, check_within(within_s), offline)
         given = None if costs is None else device_costs(costs)
         costing = Costing(threads, fresh, given, progress or (lambda message: None))
         with executors.executor(ray, threads=threads, say=costing.say) as executor:
@@ -139,12 +139,6 @@ def _folder(out: str | Path | None, *, resume: bool, force: bool) -> Path | None
             "write over its results"
         )
     return folder
-
-
-def _within(seconds: float | None) -> float | None:
-    if seconds is not None and not seconds > 0:
-        raise InputError(f"within {seconds:g} s: a time above 0, such as 10min")
-    return seconds
 
 
 def _question(asked: _Asked) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from zoo import registry
-from zoo.cards import Budget, ModelCard
-from zoo.choose.candidates import Family, expand
-from zoo.choose.catalogue_limits import check_limits, members, sift
+from zoo.cards import Budget, ModelCard, Precision
+from zoo.choose.candidates import Family, expand, make_spread
+from zoo.choose.catalogue_limits import check_limits, depths_of, sift
+from zoo.choose.limits import check_within
 from zoo.choose.pace import Pace, bare
 from zoo.choose.parts import DataOptions
 from zoo.choose.requests import known
@@ -30,9 +31,13 @@ from zoo.files import cache_dir
 EXPORT_S = {"torch": 10.0, "hf": 10.0, "tf": 20.0}
 OTHER_EXPORT_S, CACHED_S = 15.0, 0.2
 MEASURE_S, PROBE_S, SHIP_S, TOKENS_PER_WORD = 1.5, 0.5, 5.0, 1.4
+VARIANT_S = {"fp32": 0.0, "fp16": 1.0, "int8-dynamic": 1.0, "int8-static": 8.0}
+"""To write one; int8-static runs the network over the examples that its ranges are found on."""
+SMALLER = {"fp32": 1.0, "fp16": 0.5, "int8-dynamic": 0.27, "int8-static": 0.27}
+"""A file's size as a share of float32's."""
 BATCHED = 0.5
 """A pass over the data runs batches, which take about half as long an example as batch 1 does."""
-STAGES = ("export", "measure", "probe", "ship")
+STAGES = ("export", "variants", "measure", "probe", "fine-tune", "ship")
 SHOWN = 8
 
 
@@ -58,7 +63,7 @@ class Plan:
     """What `zoo.select` with the same arguments would do.
 
     lost: names that lead nowhere, with the reason.  left_out: ids that leave before anything is loaded, likewise.
-    free_mb: on the disk of the cache.  notes: what the estimates rest on.
+    free_mb: on the disk of the cache.  notes: what the estimates rest on.  within_s: as `zoo.select` takes it.
     """
 
     steps: tuple[Step, ...]
@@ -67,6 +72,7 @@ class Plan:
     left_out: tuple[tuple[str, str], ...] = ()
     free_mb: float = 0.0
     notes: tuple[str, ...] = field(default_factory=tuple)
+    within_s: float | None = None
 
     @property
     def download_mb(self) -> float:
@@ -81,9 +87,12 @@ class Plan:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """To expect, by stage."""
-        found = {stage: sum(step.seconds.get(stage, 0.0) for step in self.steps) for stage in STAGES[:-1]}
-        return {**found, "ship": SHIP_S if self.steps else 0.0}
+        """To expect, by stage. Fine-tuning may take what the others leave of `within_s`."""
+        found = {stage: sum(step.seconds.get(stage, 0.0) for step in self.steps) for stage in STAGES}
+        found["ship"] = SHIP_S if self.steps else 0.0
+        if self.steps and self.within_s is not None:
+            found["fine-tune"] = max(0.0, self.within_s - sum(found.values()))
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """JSON."""
@@ -100,7 +109,7 @@ class Plan:
             found.append(
                 f"left out: {len(self.left_out) - SHOWN} more, for {len(reasons)} reasons (--json has all)"
             )
-        stages = ", ".join(f"{stage} {value:.0f} s" for stage, value in self.seconds.items())
+        stages = ", ".join(f"{stage} {value:.0f} s" for stage, value in self.seconds.items() if value)
         unknown = sum(step.download_mb is None for step in self.steps)
         more = f" and {unknown} of unknown size" if unknown else ""
         total = sum(self.seconds.values())
@@ -125,6 +134,9 @@ def plan(
     *,
     candidates: Sequence[str] | None = None,
     budget: Budget = Budget(),  # noqa: B008 - frozen
+    precisions: Sequence[str] = ("fp32",),
+    sizes: Sequence[int] = (),
+    within_s: float | None = None,
     offline: bool = False,
     text: str | None = None,
     label: str | None = None,
@@ -132,8 +144,10 @@ def plan(
 ) -> Plan:
     """Read the data and the catalogue, load nothing, download nothing. Raises what `zoo.select` raises before that."""
     check_limits(budget, offline=offline)
+    check_within(within_s)
     dataset = DataOptions(text, label, on_error).open(find_parts(data).to_train())
-    families, lost = expand(candidates, dataset.kind, offline=offline)
+    spread = make_spread(precisions, sizes, dataset.kind)
+    families, lost = expand(candidates, dataset.kind, spread, offline=offline)
     sifted = sift(families, budget, offline=offline)
     pace = Pace.here()
     steps = tuple(_step(family, dataset, pace) for family in sifted.kept)
@@ -144,6 +158,7 @@ def plan(
         left_out=tuple((row.id, row.reason) for row in sifted.rows),
         free_mb=_free_mb(),
         notes=(_basis(pace),),
+        within_s=within_s,
     )
 
 
@@ -165,31 +180,39 @@ def _free_mb() -> float:
 
 def _step(family: Family, data: Dataset, pace: Pace) -> Step:
     card = registry.card(family.id)
-    names = members(family)
-    count = len(names)
+    tried = [(depth, precision) for depth in depths_of(family) for precision in family.precisions(depth)]
     place = whereabouts(family.id)
     exported = known(family.id.framework, _export_arguments(family, len(data.classes)))
-    new = [name for name in names if not (exported and bare(name) in pace.p50_ms)]
-    export_s = CACHED_S if exported else EXPORT_S.get(family.id.framework, OTHER_EXPORT_S)
+    tried = tried or [(None, precision) for precision in family.precisions(None)]
+    new = [(d, p) for d, p in tried if not (exported and bare(str(family.member(d, p))) in pace.p50_ms)]
+    variants = [precision for _, precision in tried if precision != "fp32"]
+    # All depths in float32 come from one pass over the data; every other file has one of its own.
+    passes = len(variants) + any(precision == "fp32" for _, precision in tried)
     seconds = {
-        "export": export_s,
+        "export": CACHED_S if exported else EXPORT_S.get(family.id.framework, OTHER_EXPORT_S),
+        "variants": sum(VARIANT_S[precision] for precision in variants),
         "measure": len(new) * MEASURE_S,
-        "probe": count * PROBE_S + len(data) * BATCHED * _example_ms(family, card, data, pace) / 1e3,
+        "probe": len(tried) * PROBE_S
+        + passes * len(data) * BATCHED * _example_ms(family, card, data, pace) / 1e3,
     }
-    graphs = (
-        (1 if family.depths is None else 1 + count) * FLOAT32_BYTES * (card.params or 0) / 1e6
-        if card
-        else 0.0
-    )
     return Step(
         name=str(family.id),
-        candidates=count,
+        candidates=len(tried),
         weights=place.said,
         download_mb=place.download_mb,
-        disk_mb=0.0 if exported and family.depths is None else graphs,
+        disk_mb=_graphs_mb(family, card, tried, exported=exported),
         seconds=seconds,
         exported=exported,
     )
+
+
+def _graphs_mb(
+    family: Family, card: ModelCard | None, tried: Sequence[tuple[int | None, Precision]], *, exported: bool
+) -> float:
+    """Beside what the cache holds: the network's graph, and a file of each cut and of each precision."""
+    whole = FLOAT32_BYTES * (card.params if card and card.params else 0) / 1e6
+    files = sum(SMALLER[p] for depth, p in tried if p != "fp32" or family.depths is not None)
+    return whole * (files + (not exported))
 
 
 def _export_arguments(family: Family, classes: int) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def select_command(
         return
     without_data.check_task(task, data, measure_at_most)
     if plan:
-        _plan(data, {**wanted, **reading}, json=json)
+        _plan(data, {**wanted, **spread, **reading}, json=json)
         return
     rest: dict[str, Any] = {"validation": validation, "test": test, "seed": seed, "threads": threads}
     rest |= {"costs": costs, "fresh": fresh, "ray": ray}

@@ -36,7 +36,9 @@ from zoo.graph.precision import write_variant
 
 FINE_TUNING = "fine-tuning"
 MARGIN = 0.03
-"""A probe that is further below the best than this is not fine-tuned: a heuristic, for fine-tuning may gain more."""
+"""A probe that is further below the best than this, in the objective's unit, is not fine-tuned: a heuristic, for
+fine-tuning may gain more.
+"""
 MOST = 3
 EPOCHS, BATCH = (9, 3), 32
 """Of a full run: the first that fits into the time."""
@@ -106,18 +108,21 @@ def fine_tuned(
 def contenders(
     state: State, fitting: Sequence[Artefact], evidence: Mapping[str, Evidence]
 ) -> list[Contender]:
-    """At most MOST networks within MARGIN of the best probe, the best first, and of equals the fastest."""
-    top = max(found.accuracy for found in evidence.values())
+    """At most MOST networks within MARGIN of the best probe in the objective, the best first, of equals the fastest."""
+    aim, names = state.wanted.aim, sorted(evidence)
+    values = aim.gains([evidence[name] for name in names], state.judged.targets)
+    gains = dict(zip(names, values.tolist(), strict=True))
+    least = max(gains.values()) - MARGIN * aim.unit
     near: dict[str, dict[Precision, str]] = {}
     for name in sorted(artefact.id for artefact in fitting):
-        if evidence[name].accuracy >= top - MARGIN:
+        if gains[name] >= least:
             model = ModelId.parse(name)
             network = str(dataclasses.replace(model, precision=None))
             near.setdefault(network, {})[model.precision or "fp32"] = name
 
     def rank_of(network: str) -> tuple[float, float, str]:
         names = near[network].values()
-        return -max(evidence[name].accuracy for name in names), min(map(latency, names)), network
+        return -max(gains[name] for name in names), min(map(latency, names)), network
 
     def latency(name: str) -> float:
         cost = state.rows[name].cost
