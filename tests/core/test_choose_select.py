@@ -173,6 +173,20 @@ def test_too_few_examples_for_the_folds(photos: Path) -> None:
         select(photos, candidates=["toy:tiny"])
 
 
+@pytest.mark.parametrize(
+    ("left", "folds", "fits"), [(4, 2, False), (5, 2, True), (4, 3, True), (3, 3, False)]
+)
+def test_a_class_as_small_as_may_be(photos: Path, left: int, folds: int, fits: bool) -> None:
+    """Either it is said what is needed, or all of it runs: the splits and those within them."""
+    for path in sorted((photos / "left").iterdir())[left:]:
+        path.unlink()
+    if fits:
+        assert select(photos, candidates=["toy:tiny"], folds=folds).best == "toy:tiny"
+        return
+    with pytest.raises(DataError, match="too few for 3 folds|too few for choosing .*: 4 are needed"):
+        select(photos, candidates=["toy:tiny"], folds=folds)
+
+
 def test_table_pareto_and_explain(photos: Path) -> None:
     found = select(photos, candidates=["toy:tiny,depth=all"], folds=3)
     table = found.table

@@ -37,6 +37,8 @@ def one_thread(function: Function) -> Function:
     return wrapped
 
 
+QUARTERS = 4
+"""Parts of which one is held out to choose the probe's strength."""
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 
 
@@ -102,7 +104,7 @@ def choose_strength(features: Array, targets: Array, *, seed: int) -> float:
     """The C with the lowest log loss on a stratified quarter held out."""
     from sklearn.metrics import log_loss
 
-    fitted, held = folds(targets, 4, seed=seed)[0]
+    fitted, held = folds(targets, QUARTERS, seed=seed)[0]
     classes = np.unique(targets)
     losses = []
     for strength in STRENGTHS:

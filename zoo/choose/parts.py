@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zoo.cards import TextPreprocess
-from zoo.choose.evidence import Splits
+from zoo.choose.evidence import QUARTERS, Splits
 from zoo.choose.leaks import without_leaks
 from zoo.data import Dataset, find_parts, open_data, token_lengths
 from zoo.data import folds as make_folds
@@ -106,22 +106,30 @@ def open_parts(
     if held is None:
         rest, part = split_indices(train, TEST_FRACTION, seed=seed, groups=groups)
         train, groups, held = train.subset(rest), groups[rest], train.subset(part)
-    _enough(train, groups, folds if checked is None else 4)  # the probe's strength is chosen on a quarter
+    _enough(train, groups, folds if checked is None else None)
     return Parts(train, clean.validation, held, groups, clean.notes)
 
 
-def _enough(train: Dataset, groups: Array, least: int) -> None:
-    """Raise DataError where a class has fewer training examples than folds, copies counting once."""
+def _enough(train: Dataset, groups: Array, folds: int | None) -> None:
+    """Raise DataError where a class has too few training examples, copies counting once, for the folds (None: there
+    is a validation part) or for the quarter within them that the probe's strength is chosen on.
+    """
     firsts = np.unique(groups, return_index=True)[1]
     counts = np.bincount(train.targets[firsts], minlength=len(train.classes))
-    if (fewest := int(counts.min())) >= least:
+    fewest = int(counts.min())
+    # Two of a class must be left where one fold is held out: of three folds three do, of two only four.
+    least = folds if folds is not None and folds > 2 else QUARTERS
+    if fewest >= least:
         return
     name = train.classes[int(counts.argmin())]
     copies = " that are no copies of others" if len(firsts) < len(train) else ""
-    raise DataError(
-        f"class {name!r} has {fewest} training examples{copies}, too few for {least} folds "
-        "(a fifth of the data is held out as the test part): add examples, or lower folds"
-    )
+    if least == folds:
+        why = (
+            f"{folds} folds (a fifth of the data is held out as the test part): add examples, or lower folds"
+        )
+    else:
+        why = f"choosing the probe's strength on a quarter of them: {least} are needed"
+    raise DataError(f"class {name!r} has {fewest} training examples{copies}, too few for {why}")
 
 
 def open_judged(data: Any, options: DataOptions) -> tuple[Dataset, Dataset | None]:
