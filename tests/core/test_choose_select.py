@@ -183,7 +183,7 @@ def test_a_class_as_small_as_may_be(photos: Path, left: int, folds: int, fits: b
     if fits:
         assert select(photos, candidates=["toy:tiny"], folds=folds).best == "toy:tiny"
         return
-    with pytest.raises(DataError, match="too few for 3 folds|too few for choosing .*: 4 are needed"):
+    with pytest.raises(DataError, match=r"too few for 3 folds|too few for choosing .*: 4 are needed"):
         select(photos, candidates=["toy:tiny"], folds=folds)
 
 
