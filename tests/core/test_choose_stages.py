@@ -28,6 +28,7 @@ from zoo.choose.candidates import expand, make_spread
 from zoo.choose.evidence import Evidence
 from zoo.choose.journal import FILE
 from zoo.choose.objectives import objective_named
+from zoo.choose.parts import Judged
 from zoo.choose.results import Results, key_of
 from zoo.choose.selection import Selection
 from zoo.choose.stages.fine_tune import contenders, paired_evidence
@@ -221,7 +222,7 @@ def test_who_is_fine_tuned_goes_by_the_objective(objective: str, first: str) -> 
     }
     state: Any = SimpleNamespace(
         wanted=SimpleNamespace(aim=objective_named(objective)),
-        judged=SimpleNamespace(targets=targets),
+        judged=Judged([], np.concatenate([targets, targets]), [(np.arange(100), np.arange(100, 200))]),
         rows={name: SimpleNamespace(cost=None) for name in given},
         parts=SimpleNamespace(train=targets),
     )

@@ -180,10 +180,10 @@ def _free_mb() -> float:
 
 def _step(family: Family, data: Dataset, pace: Pace) -> Step:
     card = registry.card(family.id)
-    tried = [(depth, precision) for depth in depths_of(family) for precision in family.precisions(depth)]
+    depths = depths_of(family) or (None,)
+    tried = [(depth, precision) for depth in depths for precision in family.precisions(depth)]
     place = whereabouts(family.id)
     exported = known(family.id.framework, _export_arguments(family, len(data.classes)))
-    tried = tried or [(None, precision) for precision in family.precisions(None)]
     new = [(d, p) for d, p in tried if not (exported and bare(str(family.member(d, p))) in pace.p50_ms)]
     variants = [precision for _, precision in tried if precision != "fp32"]
     # All depths in float32 come from one pass over the data; every other file has one of its own.

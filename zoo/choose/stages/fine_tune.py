@@ -110,7 +110,7 @@ def contenders(
 ) -> list[Contender]:
     """At most MOST networks within MARGIN of the best probe in the objective, the best first, of equals the fastest."""
     aim, names = state.wanted.aim, sorted(evidence)
-    values = aim.gains([evidence[name] for name in names], state.judged.targets)
+    values = aim.gains([evidence[name] for name in names], state.judged.judged_targets)
     gains = dict(zip(names, values.tolist(), strict=True))
     least = max(gains.values()) - MARGIN * aim.unit
     near: dict[str, dict[Precision, str]] = {}
